@@ -1,0 +1,43 @@
+"""What computes: the `engine` of a version."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tandem_api.inference_service.base import Spec
+
+
+class VirtualEngineSpec(Spec):
+    """How the virtual engine behaves: continuous batching in steps, in simulated or real time, without a GPU."""
+
+    slots: int = Field(64, ge=1)
+    """Sequences that run side by side."""
+    token_budget: int = Field(2048, ge=1)
+    """Tokens of one step, prompt chunks and decode steps together."""
+    prefill_token_time: float = Field(0.0001, ge=0)
+    """Seconds that a prompt token adds to its step."""
+    decode_step_time: float = Field(0.02, ge=0)
+    """Seconds that a step with at least one decoding sequence takes, whatever their number."""
+    blocks: int = Field(4096, ge=1)
+    """Blocks of the paged KV cache."""
+    block_size: int = Field(32, ge=1)
+    """Tokens of a block."""
+    bytes_per_token: int = Field(1024, ge=1)
+    """KV bytes of one token, over all layers."""
+    max_model_len: int = Field(32768, ge=2)
+    """Tokens of prompt and answer together."""
+    answer_tokens: int = Field(64, ge=1)
+    """Mean length of an answer that ends by itself; each answer's own length follows from prompt and seed."""
+    seed: int = 0
+    """Of everything that varies, beside the request's own seed."""
+
+
+class EngineSpec(Spec):
+    """The engine and its arguments."""
+
+    type: Literal["vllm", "virtual"] = "vllm"
+    """`vllm` computes; `virtual` simulates."""
+    args: tuple[str, ...] = ()
+    """Arguments of `vllm serve`, as on its command line: `--max-model-len=32768`."""
+    virtual: VirtualEngineSpec = VirtualEngineSpec()
+    """Of the virtual engine; read where `type` is `virtual` and in a rehearsal."""

@@ -1,0 +1,57 @@
+"""What a router can reach: services, their versions, and the workers of each revision.
+
+Every discovery source of the router yields whole topologies, each in place of the one before. The file source reads one
+from JSON, which the local platform writes and a person may write by hand.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tandem_api.inference_service import RoutingSpec
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class WorkerEndpoint(_Strict):
+    """One worker: `name` is its pod's, `address` host:port of its worker protocol."""
+
+    name: str
+    role: Literal["prefill", "decode"]
+    address: str
+
+
+class RevisionEndpoints(_Strict):
+    """The workers of one revision. Prefill and decode of one revision only ever pair with each other."""
+
+    name: str
+    disaggregated: bool
+    """False: the version has no prefill role, and decode workers serve alone."""
+    workers: tuple[WorkerEndpoint, ...] = ()
+
+
+class VersionRoutes(_Strict):
+    """A version, its share of the traffic in percent, and the revisions that serve it, preferred first."""
+
+    name: str
+    weight: int = Field(ge=0, le=100)
+    revisions: tuple[RevisionEndpoints, ...] = ()
+
+
+class ServiceRoutes(_Strict):
+    """An InferenceService as the router sees it. `created` is in Unix seconds, for /v1/models."""
+
+    name: str
+    namespace: str
+    model: str
+    created: int = 0
+    routing: RoutingSpec
+    versions: tuple[VersionRoutes, ...]
+
+
+class Topology(_Strict):
+    """All services. Model names are unique."""
+
+    services: tuple[ServiceRoutes, ...] = ()

@@ -1,0 +1,1 @@
+"""The tandem command, and the local platform that runs a plan as processes."""

@@ -1,0 +1,1 @@
+"""The decode worker: takes KV caches over and generates the answers."""

@@ -1,0 +1,1 @@
+"""Engines, KV transfer, and what both kinds of worker share."""

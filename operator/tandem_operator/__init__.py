@@ -1,0 +1,1 @@
+"""The operator: turns InferenceServices into workers. `planning` is pure; effects are elsewhere."""

@@ -1,0 +1,1 @@
+"""The wire between router and workers, and between workers: messages, numbers, channels."""

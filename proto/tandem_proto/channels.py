@@ -1,0 +1,60 @@
+"""The one seam through which every gRPC channel and server of Tandem gets its credentials.
+
+Plain where no `Tls` is given (loopback, or a mesh that encrypts); mutual TLS where one is. Files are read when a
+channel or a server is made, so that a rotated Secret serves the next connection.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from tandem_proto.protocol import CHANNEL_OPTIONS
+
+Options = Sequence[tuple[str, int | str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A folder as a `kubernetes.io/tls` Secret mounts it: `tls.crt`, `tls.key` and `ca.crt`, PEM."""
+
+    folder: Path
+
+    def client(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self._read("ca.crt"), self._read("tls.key"), self._read("tls.crt"))
+
+    def server(self) -> grpc.ServerCredentials:
+        pair = (self._read("tls.key"), self._read("tls.crt"))
+        return grpc.ssl_server_credentials([pair], self._read("ca.crt"), require_client_auth=True)
+
+    def _read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+
+def aio_channel(address: str, tls: Tls | None, options: Options = ()) -> grpc.aio.Channel:
+    """A channel of asyncio to `address` (host:port)."""
+    merged = [*CHANNEL_OPTIONS, *options]
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=merged)
+    return grpc.aio.secure_channel(address, tls.client(), options=merged)
+
+
+def sync_channel(address: str, tls: Tls | None, options: Options = ()) -> grpc.Channel:
+    """A channel for threads, for use inside an engine's process."""
+    merged = [*CHANNEL_OPTIONS, *options]
+    if tls is None:
+        return grpc.insecure_channel(address, options=merged)
+    return grpc.secure_channel(address, tls.client(), options=merged)
+
+
+def listen(server: grpc.aio.Server | grpc.Server, address: str, tls: Tls | None) -> int:
+    """Binds `server` to `address` and returns the port.
+
+    Raises:
+        RuntimeError: the address can't be bound.
+    """
+    if tls is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, tls.server())

@@ -1,0 +1,1 @@
+"""The router: OpenAI frontends, pairing of workers, relay of their answers."""

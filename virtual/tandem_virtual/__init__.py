@@ -1,0 +1,1 @@
+"""Virtual models and the deterministic text they are made of: pure, no clock, no I/O."""
