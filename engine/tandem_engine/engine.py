@@ -2,8 +2,9 @@
 
 A worker (`tandem_engine.worker`) owns the wire: sessions, deadlines, drain, health. An engine owns the model: it
 parses the body, computes, and writes the answer in the API's own wire format. Each call is one coroutine that the
-worker runs as a task; cancelling the task cancels the call, and when the coroutine has ended, by whatever way, the call holds nothing of
-the engine any more: no slot, no block, no reservation. (A lease outlives its prefill call: that is its purpose.)
+worker runs as a task; cancelling the task cancels the call, and when the coroutine has ended, by whatever way, the
+call holds nothing of the engine any more: no slot, no block, no reservation. (A lease outlives its prefill call: that
+is its purpose.)
 """
 
 from collections.abc import Mapping
