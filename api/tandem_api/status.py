@@ -1,7 +1,7 @@
 """What a router answers at GET /tandem/v1/status: the state it acts on, for people and tools.
 
-Counts are the router's own view: with several routers, each reports its own queue and sessions, and the workers' load as
-the worker last told it.
+Counts are the view of one router: with several, each reports its own queue and sessions, and the load of workers as
+they last told it.
 """
 
 from typing import Literal

