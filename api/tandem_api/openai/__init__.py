@@ -1,0 +1,1 @@
+"""OpenAI's wire formats, to the letter: what requests may hold, and how answers and errors are written."""
