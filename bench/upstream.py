@@ -40,6 +40,7 @@ class Steps:
         self.active: dict[Connection, int] = {}
         self.chunks = 0
         self.late = 0
+        self.ttft: list[float] = []
         self._chunks: dict[int, list[bytes]] = {}
 
     def encoded(self, tokens: int) -> list[bytes]:
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._tokens = 0
         self._stream = False
+        self._asked = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -94,10 +96,13 @@ class Connection(asyncio.Protocol):
         asked = json.loads(body)
         self._tokens, self._stream = asked["max_tokens"], bool(asked.get("stream"))
         self._steps.active[self] = 0
+        self._asked = time.perf_counter()
 
     def emit(self, index: int) -> bool:
         """One step for this connection; whether it goes on."""
         last = index == self._tokens - 1
+        if index == 0:
+            self._steps.ttft.append(time.perf_counter() - self._asked)
         if not self._stream:
             if last:
                 message = {"role": "assistant", "content": " word" * self._tokens}
@@ -122,7 +127,10 @@ async def serve(servers: int, step: float) -> None:
     tasks = [asyncio.create_task(s.run(step * i / servers)) for i, s in enumerate(steps)]
     print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in listening]}), flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps({"chunks": sum(s.chunks for s in steps), "late": sum(s.late for s in steps)}), flush=True)
+        counts = {"chunks": sum(s.chunks for s in steps), "late": sum(s.late for s in steps)}
+        print(json.dumps({**counts, "ttft": [t for s in steps for t in s.ttft]}), flush=True)
+        for s in steps:
+            s.ttft.clear()
     for task in tasks:
         task.cancel()
 
