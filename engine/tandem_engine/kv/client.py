@@ -1,0 +1,178 @@
+"""Fetches a prompt's KV from its holder into memory that the caller gives.
+
+Blocking, for threads: the vLLM connector loads in threads of the engine's process, the virtual engine in a pool. How
+many run at once is the caller's to bound, by its number of threads.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol
+
+import grpc
+from tandem_proto.channels import Tls, sync_channel
+from tandem_proto.tandem.v1 import kv_pb2
+
+from tandem_engine.errors import KvGone
+from tandem_engine.kv.assembly import Assembly, FetchFailed, FetchReason
+from tandem_engine.kv.server import SERVICE
+
+_REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
+    grpc.StatusCode.NOT_FOUND: "gone",
+    grpc.StatusCode.FAILED_PRECONDITION: "refused",
+    grpc.StatusCode.INVALID_ARGUMENT: "refused",
+    grpc.StatusCode.PERMISSION_DENIED: "refused",
+    grpc.StatusCode.UNAUTHENTICATED: "refused",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "busy",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "timeout",
+    grpc.StatusCode.CANCELLED: "cut",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to fetch from where: one rank of a holder, and which of its blocks and heads."""
+
+    address: str
+    lease: bytes
+    content_hash: bytes
+    first_block: int = 0
+    head_start: int = 0
+    head_count: int = 0
+    """0: all that the rank has."""
+
+
+class _Stream(Protocol):
+    """What a sync channel's `unary_stream` returns, as far as a fetch needs it."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def cancel(self) -> bool: ...
+
+
+class Fetch:
+    """One fetch, not begun: `run` it in one thread, `cancel` it from any other. Made by `KvClient.fetch`."""
+
+    def __init__(self, start: Callable[[], _Stream], into: Sequence[memoryview]) -> None:
+        self._start = start
+        self._assembly = Assembly(into)
+        self._stream: _Stream | None = None
+        self._cancelled = False
+        self._lock = threading.Lock()
+
+    def cancel(self) -> None:
+        """Ends the fetch at once, begun or not. `run` raises FetchFailed("cancelled")."""
+        with self._lock:
+            self._cancelled = True
+            if self._stream is not None:
+                self._stream.cancel()
+
+    def run(self) -> int:
+        """Fetches all layers and returns the bytes that arrived.
+
+        Raises:
+            FetchFailed: with the reason; what is in the buffers must not be used then.
+        """
+        with self._lock:
+            if self._cancelled:
+                raise FetchFailed("cancelled", "cancelled before it began")
+            stream = self._stream = self._start()
+        try:
+            for message in stream:
+                self._assembly.take(message)
+            return self._assembly.finish()
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        finally:
+            stream.cancel()  # no effect on a stream that has ended
+
+    def _failure(self, error: grpc.RpcError) -> FetchFailed:
+        if self._cancelled:
+            return FetchFailed("cancelled", "cancelled")
+        code: grpc.StatusCode = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()
+        # A holder that dies in the middle was reachable: what its reader sees is a cut stream.
+        fallback: FetchReason = "cut" if self._assembly.received else "unreachable"
+        return FetchFailed(_REASONS.get(code, fallback), f"the holder's stream ended with {code.name}")
+
+
+class KvClient:
+    """Channels to holders, made when first needed. A context manager: leaving closes them, which ends what runs."""
+
+    def __init__(self, tls: Tls | None = None) -> None:
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def __enter__(self) -> "KvClient":
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.close()
+
+    def fetch(self, source: Source, into: Sequence[memoryview], timeout: float) -> Fetch:
+        """A fetch to run.
+
+        Args:
+            source: what to fetch from where.
+            into: for each layer writable bytes, of the very length of what is wanted.
+            timeout: seconds, from when it runs.
+        """
+        request = kv_pb2.FetchRequest(
+            lease=source.lease,
+            content_hash=source.content_hash,
+            first_block=source.first_block,
+            head_start=source.head_start,
+            head_count=source.head_count,
+        )
+
+        def start() -> _Stream:
+            method: Callable[..., _Stream] = self._channel(source.address).unary_stream(
+                f"/{SERVICE}/Fetch", kv_pb2.FetchRequest.SerializeToString, None
+            )
+            return method(request, timeout=timeout)
+
+        return Fetch(start, into)
+
+    def renew(self, address: str, lease: bytes, *, ttl: float = 0, next_lease: bytes = b"", timeout: float) -> float:
+        """Begins the lease's time anew, hands it on to `next_lease` where given, and returns its seconds.
+
+        Raises:
+            KvGone: the holder does not hold it any more, or can't be reached.
+        """
+        method = self._channel(address).unary_unary(
+            f"/{SERVICE}/Renew", kv_pb2.RenewRequest.SerializeToString, kv_pb2.RenewResponse.FromString
+        )
+        request = kv_pb2.RenewRequest(lease=lease, ttl_ms=round(ttl * 1000), next_lease=next_lease)
+        try:
+            answer: kv_pb2.RenewResponse = method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise KvGone("the KV lease is not held any more") from error
+        return answer.ttl_ms / 1000
+
+    def release(self, address: str, lease: bytes, *, timeout: float) -> bool:
+        """Ends a lease; False where it was gone, or where its holder can't be reached (it expires by itself then)."""
+        method = self._channel(address).unary_unary(
+            f"/{SERVICE}/Release", kv_pb2.ReleaseRequest.SerializeToString, kv_pb2.ReleaseResponse.FromString
+        )
+        try:
+            answer: kv_pb2.ReleaseResponse = method(kv_pb2.ReleaseRequest(lease=lease), timeout=timeout)
+        except grpc.RpcError:
+            return False
+        return answer.released
+
+    def _channel(self, address: str) -> grpc.Channel:
+        with self._lock:
+            channel = self._channels.get(address)
+            if channel is None:
+                channel = self._channels[address] = sync_channel(address, self._tls)
+            return channel
