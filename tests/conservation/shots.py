@@ -1,0 +1,142 @@
+"""What a storm is made of, as values: requests, what their clients do, and what befalls the workers meanwhile.
+
+Pure and seeded: the same seed gives the same storm. What comes of it depends on timing, and must be right whatever that
+was.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Behaviour = Literal["read", "leave_at_once", "leave_before_first_byte", "leave_midway", "dawdle"]
+"""What the client does: reads to the end; goes away right after sending, some time later, or after some events; or
+reads slowly."""
+
+Strike = Literal["none", "kill_prefill", "kill_decode"]
+"""What befalls the platform while the requests run. A killed worker comes back."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request whose whole answer is known: text and usage follow from it."""
+
+    prompt: str
+    seed: int
+    max_tokens: int
+    stream: bool
+    chat: bool
+
+    @property
+    def path(self) -> str:
+        return "/v1/chat/completions" if self.chat else "/v1/completions"
+
+    def body(self, model: str) -> dict[str, Any]:
+        common: dict[str, Any] = {"model": model, "seed": self.seed, "max_tokens": self.max_tokens}
+        if self.stream:
+            common |= {"stream": True, "stream_options": {"include_usage": True}}
+        if self.chat:
+            return common | {"messages": [{"role": "user", "content": self.prompt}]}
+        return common | {"prompt": self.prompt}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One client: what it asks, when (seconds into the storm), and what it does then."""
+
+    ask: Ask
+    at: float
+    behaviour: Behaviour
+    patience: float
+    """Seconds until it leaves before its first byte; between reads where it dawdles."""
+    events: int
+    """How many events it reads before it leaves midway."""
+
+
+@dataclass(frozen=True)
+class Storm:
+    """Shots and one strike."""
+
+    seed: int
+    shots: tuple[Shot, ...]
+    strike: Strike
+    strike_at: float
+    """Seconds into the storm."""
+    victim: int
+    """Which of the role's workers, modulo their number."""
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How heavy storms are."""
+
+    shots: tuple[int, int]
+    """Fewest and most."""
+    span: float
+    """Seconds over which the shots begin."""
+    prompt_words: tuple[int, int]
+    max_tokens: tuple[int, int]
+    kills: float
+    """Share of the storms that kill a worker."""
+    asks: int
+    """Different requests in all; their answers are learned once."""
+
+
+BEHAVIOURS: tuple[Behaviour, ...] = (
+    *("read",) * 4,
+    "leave_at_once",
+    "leave_before_first_byte",
+    *("leave_midway",) * 2,
+    "dawdle",
+)
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heath",
+    "islet",
+    "jetty",
+    "knoll",
+    "ledge",
+    "marsh",
+    "north",
+    "ocean",
+    "plain",
+]
+
+
+def asks(weather: Weather) -> list[Ask]:
+    """All requests that storms of this weather draw from."""
+    rng = random.Random(0)
+    return [
+        Ask(
+            prompt=" ".join(rng.choices(WORDS, k=rng.randint(*weather.prompt_words))),
+            seed=rng.randrange(2**31),
+            max_tokens=rng.randint(*weather.max_tokens),
+            stream=rng.random() < 0.75,
+            chat=rng.random() < 0.7,
+        )
+        for _ in range(weather.asks)
+    ]
+
+
+def storm(seed: int, weather: Weather, pool: list[Ask]) -> Storm:
+    """The storm of this seed."""
+    rng = random.Random(seed)
+    shots = tuple(
+        Shot(
+            ask=rng.choice(pool),
+            at=rng.uniform(0, weather.span),
+            behaviour=rng.choice(BEHAVIOURS),
+            patience=rng.uniform(0, weather.span),
+            events=rng.randint(1, 6),
+        )
+        for _ in range(rng.randint(*weather.shots))
+    )
+    strike: Strike = "none"
+    if rng.random() < weather.kills:
+        strike = rng.choice(("kill_prefill", "kill_decode"))
+    return Storm(seed, shots, strike, rng.uniform(0, 2 * weather.span), rng.randrange(16))
