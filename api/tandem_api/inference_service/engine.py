@@ -1,10 +1,12 @@
 """What computes: the `engine` of a version."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tandem_api.inference_service.arguments import Argument
 from tandem_api.inference_service.base import Spec
+from tandem_api.inference_service.quantities import Duration
 
 
 class VirtualEngineSpec(Spec):
@@ -14,10 +16,10 @@ class VirtualEngineSpec(Spec):
     """Sequences that run side by side."""
     token_budget: int = Field(2048, ge=1)
     """Tokens of one step, prompt chunks and decode steps together."""
-    prefill_token_time: float = Field(0.0001, ge=0)
-    """Seconds that a prompt token adds to its step."""
-    decode_step_time: float = Field(0.02, ge=0)
-    """Seconds that a step with at least one decoding sequence takes, whatever their number."""
+    prefill_token_time: Duration = 0.0001
+    """Time that a prompt token adds to its step."""
+    decode_step_time: Duration = 0.02
+    """Time that a step with at least one decoding sequence takes, whatever their number."""
     blocks: int = Field(4096, ge=1)
     """Blocks of the paged KV cache."""
     block_size: int = Field(32, ge=1)
@@ -37,7 +39,7 @@ class EngineSpec(Spec):
 
     type: Literal["vllm", "virtual"] = "vllm"
     """`vllm` computes; `virtual` simulates."""
-    args: tuple[str, ...] = ()
+    args: Annotated[tuple[Argument, ...], Field(max_length=64)] = ()
     """Arguments of `vllm serve`, as on its command line: `--max-model-len=32768`."""
     virtual: VirtualEngineSpec = VirtualEngineSpec()
     """Of the virtual engine; read where `type` is `virtual` and in a rehearsal."""

@@ -1,21 +1,46 @@
 """How requests find workers, and how KV finds its way: `routing` and `kvTransfer`."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
-from tandem_api.inference_service.base import Spec
+from tandem_api.inference_service.base import Matches, Spec, cel, invalid
+from tandem_api.inference_service.quantities import ByteSize, PositiveDuration
+
+HeaderName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Matches("[A-Za-z0-9][A-Za-z0-9_-]*", "must be the name of a request header, such as x-user-id"),
+]
+
+_ONE_KEY = "must hold one key at most: header, user or apiKey"
 
 
 class StickyBy(Spec):
     """The key by which a client keeps its version. Without any of them, the request's id."""
 
-    header: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "(has(self.header) ? 1 : 0) + (has(self.user) && self.user ? 1 : 0)"
+                " + (has(self.apiKey) && self.apiKey ? 1 : 0) <= 1",
+                _ONE_KEY,
+            )
+        )
+    )
+
+    header: HeaderName | None = None
     """A request header's value."""
     user: bool = False
     """The request's `user` field."""
     api_key: bool = False
     """The API key."""
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if (self.header is not None) + self.user + self.api_key > 1:
+            raise invalid(_ONE_KEY)
+        return self
 
 
 class QueueSpec(Spec):
@@ -23,8 +48,8 @@ class QueueSpec(Spec):
 
     max_waiting: int = Field(256, ge=0)
     """For each router; one more is answered 429 with Retry-After."""
-    timeout: float = Field(30.0, gt=0)
-    """Seconds that a request waits at most, then 429 (or 503 where no worker is ready)."""
+    timeout: PositiveDuration = 30.0
+    """How long a request waits at most, then 429 (or 503 where no worker is ready)."""
 
 
 class RoutingSpec(Spec):
@@ -35,9 +60,11 @@ class RoutingSpec(Spec):
     disaggregate_from: int = Field(0, ge=0)
     """Estimated prompt tokens not cached at the decode worker from which a prefill worker is used; 0: always."""
     sticky_by: StickyBy = StickyBy()
+    """What keeps a client on its version where several share the traffic."""
     queue: QueueSpec = QueueSpec()
-    request_timeout: float = Field(600.0, gt=0)
-    """Seconds a request may take, waiting included."""
+    """Where requests wait while all workers are busy."""
+    request_timeout: PositiveDuration = 600.0
+    """How long a request may take, waiting included."""
 
 
 class KvTransferSpec(Spec):
@@ -45,9 +72,9 @@ class KvTransferSpec(Spec):
 
     connector: Literal["grpc", "nixl"] = "grpc"
     """`grpc` needs nothing but a network; `nixl` uses RDMA or NVLink where there is any."""
-    lease_ttl: float = Field(60.0, gt=0)
-    """Seconds that a prefill worker holds KV which nobody fetches or renews."""
-    max_staged_bytes: int = Field(4 * 2**30, ge=1)
+    lease_ttl: PositiveDuration = 60.0
+    """How long a prefill worker holds KV which nobody fetches or renews."""
+    max_staged_bytes: Annotated[ByteSize, Field(ge=1)] = 4 * 2**30
     """KV bytes a prefill worker holds for fetching, per worker; beyond it prefill is refused before it starts."""
     max_fetches: int = Field(16, ge=1)
     """Fetches that a worker serves, and runs, at once."""

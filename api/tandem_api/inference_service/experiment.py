@@ -1,0 +1,140 @@
+"""Two versions compared by what they do: `experiment`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from tandem_api.inference_service.base import DnsLabel, Matches, Spec, cel, invalid
+from tandem_api.inference_service.quantities import Duration, Percent, PositiveDuration
+
+Share = Annotated[int, Field(ge=1, le=99)]
+
+_RISING = "weights of steps must rise from step to step"
+_ONE_SPLIT = "must have exactly one of steps, weight and shadow"
+_DECIDES = "must have `decide`, unless it is a shadow: what else would tell the versions apart?"
+_DIFFERENT = "champion and challenger must be different versions"
+_ONE_MARGIN = "must have exactly one of absolute and relative"
+_LATENCY_ONLY = "quantile and threshold are of ttft and tpot alone, and not both at once"
+
+
+class Step(Spec):
+    """A share of the traffic, and how long to stay with it."""
+
+    weight: Share
+    """Percent of the traffic that the challenger gets."""
+    min_requests: int = Field(1, ge=1)
+    """Requests of the challenger before the next step."""
+    min_duration: Duration = 0.0
+    """Time before the next step."""
+
+
+class Shadow(Spec):
+    """Copies of requests, whose answers nobody sees."""
+
+    percent: int = Field(ge=1, le=100)
+    """Share of the champion's requests that is copied."""
+    max_in_flight: int = Field(8, ge=1)
+    """Copies that are under way at once, for each router; beyond it none are made."""
+
+
+class Tolerance(Spec):
+    """By how much the challenger may be worse."""
+
+    model_config = ConfigDict(json_schema_extra=cel(("has(self.absolute) != has(self.relative)", _ONE_MARGIN)))
+
+    absolute: (
+        Annotated[
+            str,
+            Field(max_length=32),
+            Matches(r"[0-9]+(\.[0-9]+)?(%|ms|s)?", 'must be such as "0.5%", "50ms" or "12"'),
+        ]
+        | None
+    ) = None
+    """In the metric's own unit: `"0.5%"` of the requests, `"50ms"`, `"12"` tokens."""
+    relative: Percent | None = None
+    """In percent of the champion's value: `"10%"`."""
+
+    @model_validator(mode="after")
+    def _one_margin(self) -> Self:
+        if (self.absolute is None) == (self.relative is None):
+            raise invalid(_ONE_MARGIN)
+        return self
+
+
+class Criterion(Spec):
+    """A metric by which the versions are told apart."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "(!has(self.quantile) && !has(self.threshold)) || "
+                "(self.metric in ['ttft', 'tpot'] && !(has(self.quantile) && has(self.threshold)))",
+                _LATENCY_ONLY,
+            )
+        )
+    )
+
+    metric: Literal["errorRate", "ttft", "tpot", "tokens", "score"]
+    """tokens: of an answer; score: what clients post back."""
+    quantile: float | None = Field(None, gt=0, lt=1)
+    """Of ttft and tpot: which quantile of the champion's is compared; 0.95 where no threshold is given."""
+    threshold: PositiveDuration | None = None
+    """Of ttft and tpot, in place of quantile: slower requests count as bad."""
+    tolerate: Tolerance = Tolerance(relative="0%")
+    """Margin within which the challenger counts as no worse; default none."""
+
+    @model_validator(mode="after")
+    def _of_latency(self) -> Self:
+        both = self.quantile is not None and self.threshold is not None
+        either = self.quantile is not None or self.threshold is not None
+        if both or (either and self.metric not in ("ttft", "tpot")):
+            raise invalid(_LATENCY_ONLY)
+        return self
+
+
+class ExperimentSpec(Spec):
+    """A challenger beside the champion, and what decides between them."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("(has(self.steps) ? 1 : 0) + (has(self.weight) ? 1 : 0) + (has(self.shadow) ? 1 : 0) == 1", _ONE_SPLIT),
+            ("!has(self.steps) || self.steps.map(s, s.weight).isSorted()", _RISING),
+            ("has(self.shadow) || (has(self.decide) && self.decide.size() > 0)", _DECIDES),
+            ("self.champion != self.challenger", _DIFFERENT),
+        )
+    )
+
+    champion: DnsLabel
+    """The version that serves until another has shown itself no worse."""
+    challenger: DnsLabel
+    """The version to try."""
+    steps: Annotated[
+        tuple[Step, ...],
+        Field(
+            min_length=1,
+            max_length=32,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["weight"]},
+        ),
+    ] = ()
+    """Traffic moves step by step."""
+    weight: Share | None = None
+    """In place of steps: a fixed share for the challenger, in percent."""
+    shadow: Shadow | None = None
+    """In place of both: the challenger gets copies, and its answers go nowhere."""
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """The most probable that a wrong decision may be: to roll back one within all margins, to promote one beyond."""
+    decide: Annotated[tuple[Criterion, ...], Field(max_length=16)] = ()
+    """What decides. Harm: one metric shown worse by more than its margin. Benefit: every metric shown within it."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.steps) + (self.weight is not None) + (self.shadow is not None) != 1:
+            raise invalid(_ONE_SPLIT)
+        weights = [step.weight for step in self.steps]
+        if weights != sorted(set(weights)):
+            raise invalid(f"{_RISING}: they are {', '.join(map(str, weights))}")
+        if self.shadow is None and not self.decide:
+            raise invalid(_DECIDES)
+        if self.champion == self.challenger:
+            raise invalid(_DIFFERENT)
+        return self

@@ -1,0 +1,77 @@
+"""Where a model comes from: the `source` of a version.
+
+A source is a URI. This module knows what well-formed ones look like; fetching them is the workers' business.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import Field
+
+from tandem_api.inference_service.base import Matches, invalid
+
+Scheme = Literal["hf", "file", "pvc", "s3", "bundled", "registry"]
+
+_PART: Final = "[A-Za-z0-9][A-Za-z0-9._-]*"
+_PATTERNS: Final[dict[Scheme, str]] = {
+    "hf": rf"hf://(?P<authority>{_PART})/(?P<path>{_PART})(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?",
+    "file": r"file://(?P<path>/[^\x00?#]+)",
+    "pvc": r"pvc://(?P<authority>[a-z0-9][a-z0-9.-]*)(/(?P<path>[^\x00?#]+))?",
+    "s3": r"s3://(?P<authority>[a-z0-9][a-z0-9.-]+)/(?P<path>[^\x00?#]+)",
+    "bundled": r"bundled://(?P<authority>smollm2-135m)",
+    "registry": rf"registry://(?P<authority>{_PART}(/{_PART})*)",
+}
+_SHAPES: Final = (
+    "must be one of hf://org/name@revision, file:///path, pvc://claim/path, s3://bucket/prefix, "
+    "registry://name/version, bundled://smollm2-135m"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source in its parts."""
+
+    scheme: Scheme
+    authority: str
+    """Organisation, claim, bucket or name; empty for `file`."""
+    path: str = ""
+    """The repository's name, or a path; absolute for `file`, else without a leading slash."""
+    revision: str = ""
+    """Of `hf`: a branch, tag or commit; empty: the main branch."""
+
+    @classmethod
+    def parse(cls, uri: str) -> "Source":
+        """Reads a URI.
+
+        Raises:
+            PydanticCustomError: it is not a well-formed source; the text says which are.
+        """
+        scheme = uri.partition("://")[0]
+        for known in get_args(Scheme):
+            if scheme == known and (match := re.fullmatch(_PATTERNS[known], uri)) is not None:
+                parts = {name: part or "" for name, part in match.groupdict().items()}
+                if ".." in parts.get("path", "").split("/"):
+                    raise invalid("must not hold '..' in its path")
+                return cls(known, parts.get("authority", ""), parts.get("path", ""), parts.get("revision", ""))
+        raise invalid(_SHAPES)
+
+
+class _WellFormed(Matches):
+    """Says what is wrong as `Source.parse` does."""
+
+    __slots__ = ()
+
+    def check(self, value: str) -> str:
+        Source.parse(value)
+        return value
+
+
+_ANY: Final = "|".join(_PATTERNS.values())
+
+SourceUri = Annotated[
+    str,
+    Field(max_length=1024),
+    _WellFormed(re.sub(r"\(\?P<\w+>", "(", _ANY).replace(r"\x00", ""), _SHAPES, explained=True),
+]
+"""A URI that `Source.parse` reads."""

@@ -1,0 +1,94 @@
+"""What the operator says about a service: `status`."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from tandem_api.inference_service.base import Spec
+
+Message = Annotated[str, Field(max_length=32768)]
+Word = Annotated[str, Field(max_length=1024)]
+
+
+class Condition(Spec):
+    """One aspect of the service's state, as Kubernetes' own objects tell it."""
+
+    type: Annotated[str, Field(min_length=1, max_length=316)]
+    """Ready, PrefillReady, DecodeReady, RouterReady, ScalingReady, Progressing, Degraded."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=1024)] = ""
+    """Why, in one word for programs."""
+    message: Message = ""
+    """Why, and what to do, for people."""
+    last_transition_time: Annotated[str, Field(max_length=64)] = ""
+    """Since when, RFC 3339."""
+    observed_generation: int = 0
+    """The generation of the spec that this is about."""
+
+
+class RoleStatus(Spec):
+    """Workers of one role, over all versions."""
+
+    replicas: int = 0
+    """Workers that exist."""
+    desired: int = 0
+    """Workers that there should be."""
+    ready: int = 0
+    """Workers that routers can use."""
+    selector: Word = ""
+    """Label selector of the pods, for the scale subresource."""
+
+
+class VersionState(Spec):
+    """One version as it is served."""
+
+    name: Word
+    revision: Word = ""
+    """The revision that serves, or comes up."""
+    previous_revision: Word = ""
+    """The revision that it replaces, while it does."""
+    weight: int | None = None
+    """Percent of the traffic that spec asks for."""
+    effective_weight: int = 0
+    """Percent of the traffic that is really served."""
+    prefill: RoleStatus | None = None
+    decode: RoleStatus | None = None
+
+
+class Summary(Spec):
+    """What `kubectl get` shows."""
+
+    versions: Word = ""
+    """`v1=90 v2=10`."""
+    prefill: Word = ""
+    """Ready and desired: `1/1`."""
+    decode: Word = ""
+    """Ready and desired: `1/1`."""
+
+
+class InferenceServiceStatus(Spec):
+    """What is. Written by the operator alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    observed_generation: int = 0
+    """The generation of the spec that this is about."""
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = ()
+    """Ready is True when a request succeeds at this moment."""
+    url: Word = ""
+    """Where clients reach the model: the router's base URL."""
+    versions: Annotated[tuple[VersionState, ...], Field(max_length=32)] = ()
+    """Each version, its revision and its traffic."""
+    prefill: RoleStatus | None = None
+    """Prefill workers of all versions."""
+    decode: RoleStatus | None = None
+    """Decode workers of all versions."""
+    summary: Summary | None = None
+    """The columns of `kubectl get`."""
