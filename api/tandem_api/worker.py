@@ -51,3 +51,5 @@ class WorkerConfig(_Strict):
     """Calls that wait in the worker beside those the engine runs; one more is refused as OVERLOADED."""
     grace_seconds: float = Field(60.0, ge=0)
     """How long open calls may go on after SIGTERM."""
+    reflection: bool = False
+    """Whether the gRPC port serves reflection, for tools such as grpcurl."""

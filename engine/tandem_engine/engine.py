@@ -21,7 +21,7 @@ class Call:
 
     response_id: str
     """The answer's "id"."""
-    api: worker_pb2.Api
+    api: "worker_pb2.Api.ValueType"
     body: bytes
     """The client's JSON, untouched."""
     kv: kv_pb2.KvHandle | None = None
@@ -105,6 +105,7 @@ class Engine(AbstractAsyncContextManager["Engine"], Protocol):
 
         Raises:
             Unavailable: it can't; the text says why.
+            EngineDead: it can't, and never will again: the process has to be restarted.
         """
 
     async def prefill(self, call: Call) -> Outcome:

@@ -49,6 +49,10 @@ class Unavailable(CallError):
     code = pb.UNAVAILABLE
 
 
+class EngineDead(Unavailable):
+    """The engine has died and will not come back: only a restart of the process helps."""
+
+
 class DeadlineExceeded(CallError):
     """The call's time is over: 504."""
 

@@ -1,0 +1,76 @@
+"""OpenTelemetry spans of a call, where OTEL_EXPORTER_OTLP_ENDPOINT is configured; where not, they cost nothing.
+
+The trace context comes with the call (W3C headers) and goes on with it: `span` yields the call as a child of the
+span, so that an engine's own spans, whatever process makes them, hang below it.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from opentelemetry import trace
+from opentelemetry.trace import ProxyTracerProvider, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from tandem_engine.engine import Call
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@contextmanager
+def exporting(service: str, environ: Mapping[str, str], attributes: Mapping[str, str]) -> Iterator[None]:
+    """Exports this process's spans over OTLP while entered, if `environ` names an endpoint.
+
+    `service` is the OpenTelemetry service name, `attributes` describe the resource (model, version, ...).
+    """
+    if not environ.get(ENDPOINT):
+        yield
+        return
+    # Imported here: a worker that exports nothing does not pay for the SDK.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service, **attributes}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        provider.shutdown()
+
+
+def headers(traceparent: str, tracestate: str) -> Mapping[str, str]:
+    """W3C trace context headers, without those that are empty."""
+    if not traceparent:
+        return {}
+    return {"traceparent": traceparent, "tracestate": tracestate} if tracestate else {"traceparent": traceparent}
+
+
+def span(name: str, call: Call) -> AbstractContextManager[Call]:
+    """A span for a part of `call`, below the span that the call comes with; yields the call as a child of it."""
+    if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
+        return nullcontext(call)
+    return _span(name, call)
+
+
+@contextmanager
+def _span(name: str, call: Call) -> Iterator[Call]:
+    propagator = TraceContextTextMapPropagator()
+    tracer = trace.get_tracer("tandem")
+    # The texts of errors may quote the request: a span says that it failed and the exception's type, no more.
+    with tracer.start_as_current_span(
+        name,
+        context=propagator.extract(call.trace),
+        attributes={"tandem.response_id": call.response_id},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as active:
+        carrier: dict[str, str] = {}
+        propagator.inject(carrier)
+        try:
+            yield dataclasses.replace(call, trace=carrier)
+        except BaseException as error:
+            active.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
