@@ -1,18 +1,15 @@
 """OpenTelemetry spans of a call, where OTEL_EXPORTER_OTLP_ENDPOINT is configured; where not, they cost nothing.
 
-The trace context comes with the call (W3C headers) and goes on with it: `span` yields the call as a child of the
-span, so that an engine's own spans, whatever process makes them, hang below it.
+The trace context comes with the call as W3C headers and goes on with it: `span` yields the headers of a child, so that
+an engine's own spans, whatever process makes them, hang below it.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.trace import ProxyTracerProvider, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from tandem_engine.engine import Call
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -48,29 +45,28 @@ def headers(traceparent: str, tracestate: str) -> Mapping[str, str]:
     return {"traceparent": traceparent, "tracestate": tracestate} if tracestate else {"traceparent": traceparent}
 
 
-def span(name: str, call: Call) -> AbstractContextManager[Call]:
-    """A span for a part of `call`, below the span that the call comes with; yields the call as a child of it."""
+def span(name: str, parent: Mapping[str, str], **attributes: str | int) -> AbstractContextManager[Mapping[str, str]]:
+    """A span below the one that `parent`, W3C headers, names; yields the headers for what is done inside of it."""
     if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
-        return nullcontext(call)
-    return _span(name, call)
+        return nullcontext(parent)
+    return _span(name, parent, attributes)
 
 
 @contextmanager
-def _span(name: str, call: Call) -> Iterator[Call]:
+def _span(name: str, parent: Mapping[str, str], attributes: Mapping[str, str | int]) -> Iterator[Mapping[str, str]]:
     propagator = TraceContextTextMapPropagator()
-    tracer = trace.get_tracer("tandem")
     # The texts of errors may quote the request: a span says that it failed and the exception's type, no more.
-    with tracer.start_as_current_span(
+    with trace.get_tracer("tandem").start_as_current_span(
         name,
-        context=propagator.extract(call.trace),
-        attributes={"tandem.response_id": call.response_id},
+        context=propagator.extract(parent),
+        attributes={f"tandem.{key}": value for key, value in attributes.items()},
         record_exception=False,
         set_status_on_exception=False,
     ) as active:
         carrier: dict[str, str] = {}
         propagator.inject(carrier)
         try:
-            yield dataclasses.replace(call, trace=carrier)
+            yield carrier
         except BaseException as error:
             active.set_status(Status(StatusCode.ERROR, type(error).__name__))
             raise

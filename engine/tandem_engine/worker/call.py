@@ -108,28 +108,30 @@ class OpenCall:
         limit = self._submit.time_left_ms / 1000 or None
         try:
             async with asyncio.timeout(limit) as scope:
-                call = await self._call()
-                with tracing.span(self._state.config.role, call) as traced:
-                    return await self._state.role.answer(self._state.engine, traced, self)
+                return await self._answer()
         except TimeoutError as error:
             if scope.expired():
                 raise DeadlineExceeded("The request's time is over.") from error
             raise
 
-    async def _call(self) -> Call:
-        submit = self._submit
+    async def _answer(self) -> Outcome:
+        submit, state = self._submit, self._state
         if submit.api not in KNOWN_APIS:
             raise InvalidRequest(f"This worker does not know API {submit.api} of the worker protocol.")
-        return Call(
-            response_id=submit.response_id,
-            api=submit.api,
-            body=await self._body(),
-            kv=submit.kv if submit.HasField("kv") else None,
-            whole_reason=submit.whole_reason,
-            priority=submit.priority,
-            tenant=submit.tenant,
-            trace=tracing.headers(submit.traceparent, submit.tracestate),
-        )
+        body = await self._body()
+        parent = tracing.headers(submit.traceparent, submit.tracestate)
+        with tracing.span(state.config.role, parent, response_id=submit.response_id) as trace:
+            call = Call(
+                response_id=submit.response_id,
+                api=submit.api,
+                body=body,
+                kv=submit.kv if submit.HasField("kv") else None,
+                whole_reason=submit.whole_reason,
+                priority=submit.priority,
+                tenant=submit.tenant,
+                trace=trace,
+            )
+            return await state.role.answer(state.engine, call, self)
 
     async def _body(self) -> bytes:
         total, limit = max(self._submit.body_bytes, len(self._submit.body)), self._state.config.max_body_bytes

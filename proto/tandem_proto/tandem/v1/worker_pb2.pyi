@@ -155,7 +155,8 @@ Global___Identity: _TypeAlias = Identity  # noqa: Y015
 @_typing.final
 class Hello(_message.Message):
     """The first message of each direction. The session speaks the highest protocol that both ranges hold; where they hold
-    none in common, the worker ends the session with FAILED_PRECONDITION.
+    none in common, the worker ends the session with FAILED_PRECONDITION. A worker whose engine starts says Hello again
+    when it has started: layout and limits (but for max_waiting, max_body_bytes and max_tokens) are not known before.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -262,7 +263,9 @@ class Upward(_message.Message):
     def hello(self) -> Global___Hello: ...
     @_builtins.property
     def cancels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """call ids; one that is unknown or over is no error"""
+        """Call ids; one that is unknown or over is no error. A cancelled call says nothing more, but a Finished may cross its
+        cancel on the way: the lease in it is the router's to release.
+        """
 
     @_builtins.property
     def submits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Submit]: ...
