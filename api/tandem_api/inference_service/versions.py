@@ -1,23 +1,35 @@
 """The versions of a model that a service runs side by side."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
-from tandem_api.inference_service.base import DnsLabel, Spec
+from tandem_api.inference_service.base import DnsLabel, Spec, cel, invalid
 from tandem_api.inference_service.engine import EngineSpec
 from tandem_api.inference_service.kubernetes import LocalObjectReference
 from tandem_api.inference_service.roles import RoleSpec
 from tandem_api.inference_service.source import SourceUri
 
+_NO_SOURCE = "must have a source, such as hf://org/name@revision: only the virtual engine does without"
+
 
 class VersionSpec(Spec):
     """A model and how it is run. Changing what its workers are started with makes a new revision of it."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "has(self.source) || (has(self.engine) && has(self.engine.type) && self.engine.type == 'virtual')",
+                _NO_SOURCE,
+            )
+        )
+    )
+
     name: DnsLabel
     """Unique among the versions: `v1`."""
-    source: SourceUri
-    """Where the model comes from: hf://org/name@revision, s3://bucket/prefix, pvc://claim/path, file:///path, ..."""
+    source: SourceUri | None = None
+    """Where the model comes from: hf://org/name@revision, s3://bucket/prefix, pvc://claim/path, file:///path, ...
+    Only the virtual engine does without."""
     source_secret: LocalObjectReference | None = None
     """A Secret whose keys are environment variables while the model is fetched (HF_TOKEN, AWS_ACCESS_KEY_ID, ...).
     The worker itself does not get them."""
@@ -33,6 +45,12 @@ class VersionSpec(Spec):
     """What differs from the service's `prefill`."""
     decode: RoleSpec | None = None
     """What differs from the service's `decode`."""
+
+    @model_validator(mode="after")
+    def _has_source(self) -> Self:
+        if self.source is None and self.engine.type != "virtual":
+            raise invalid(_NO_SOURCE)
+        return self
 
     def role(self, role: Literal["prefill", "decode"]) -> RoleSpec | None:
         """The role's own settings, if any."""
