@@ -1,0 +1,65 @@
+"""A platform of virtual engines to storm at: two prefill and two decode workers and a router, as processes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tandem_api.inference_service import EngineSpec, KvTransferSpec, RoutingSpec, VirtualEngineSpec
+from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
+from tandem_api.worker import WorkerConfig
+
+from tests.conservation.platform import LocalPlatform, WorkerProgram
+from tests.conservation.shots import Weather
+
+WEATHER = Weather(shots=(4, 12), span=0.02, prompt_words=(1, 120), max_tokens=(1, 24), kills=0.02, asks=200)
+"""Each storm is over in some tens of milliseconds, but for the two in a hundred that kill a worker."""
+
+ENGINE = VirtualEngineSpec(
+    slots=8, token_budget=512, prefill_token_time=1e-5, decode_step_time=0.001, blocks=512, block_size=16, seed=7
+)
+"""Few slots and blocks, so that storms make requests wait for both."""
+
+LEASE_TTL = 3.0
+
+
+def hosts(count: int) -> list[str]:
+    """Loopback addresses of this process's own, one for each worker."""
+    process = os.getpid()
+    return [f"127.{100 + process % 100}.{process // 100 % 250}.{10 + i}" for i in range(count)]
+
+
+def virtual_platform(
+    folder: Path,
+    *,
+    prefill: int = 2,
+    decode: int = 2,
+    argv: Mapping[str, Sequence[str]] | None = None,
+    router_argv: Sequence[str] = ("-m", "tandem_router"),
+) -> LocalPlatform:
+    """`argv` gives a role's program in place of its own: for planted faults."""
+    roles = ["prefill"] * prefill + ["decode"] * decode
+    programs = [
+        WorkerProgram(f"{role}-{index}", host, _config(role), argv=(argv or {}).get(role, ()))
+        for index, (role, host) in enumerate(zip(roles, hosts(len(roles)), strict=True))
+    ]
+    workers = tuple(
+        WorkerEndpoint(name=p.name, role=p.config.role, address=f"{p.host}:{p.config.ports.grpc}") for p in programs
+    )
+    revision = RevisionEndpoints(name="r1", disaggregated=True, workers=workers)
+    versions = (VersionRoutes(name="v1", weight=100, revisions=(revision,)),)
+    service = ServiceRoutes(name="storm", namespace="default", model="storm", routing=RoutingSpec(), versions=versions)
+    return LocalPlatform(folder, programs, Topology(services=(service,)), router_argv=router_argv)
+
+
+def _config(role: str) -> WorkerConfig:
+    return WorkerConfig.model_validate(
+        {
+            "role": role,
+            "service": "default/storm",
+            "model": "storm",
+            "version": "v1",
+            "revision": "r1",
+            "engine": EngineSpec(type="virtual", virtual=ENGINE),
+            "kv_transfer": KvTransferSpec(lease_ttl=LEASE_TTL, max_staged_bytes=2 * 2**20),
+        }
+    )
