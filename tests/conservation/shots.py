@@ -5,7 +5,7 @@ was.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Behaviour = Literal["read", "leave_at_once", "leave_before_first_byte", "leave_midway", "dawdle"]
@@ -25,6 +25,8 @@ class Ask:
     max_tokens: int
     stream: bool
     chat: bool
+    endless: bool = False
+    """It ends at `max_tokens` alone, far beyond any client's patience: only a cancel ends it in time."""
 
     @property
     def path(self) -> str:
@@ -34,6 +36,8 @@ class Ask:
         common: dict[str, Any] = {"model": model, "seed": self.seed, "max_tokens": self.max_tokens}
         if self.stream:
             common |= {"stream": True, "stream_options": {"include_usage": True}}
+        if self.endless:
+            common |= {"ignore_eos": True}
         if self.chat:
             return common | {"messages": [{"role": "user", "content": self.prompt}]}
         return common | {"prompt": self.prompt}
@@ -79,6 +83,8 @@ class Weather:
     """Share of the storms that kill a worker."""
     asks: int
     """Different requests in all; their answers are learned once."""
+    endless_tokens: int
+    """Of requests whose clients leave: computing them would take longer than a lease lives."""
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
@@ -126,17 +132,21 @@ def asks(weather: Weather) -> list[Ask]:
 def storm(seed: int, weather: Weather, pool: list[Ask]) -> Storm:
     """The storm of this seed."""
     rng = random.Random(seed)
-    shots = tuple(
-        Shot(
-            ask=rng.choice(pool),
-            at=rng.uniform(0, weather.span),
-            behaviour=rng.choice(BEHAVIOURS),
-            patience=rng.uniform(0, weather.span),
-            events=rng.randint(1, 6),
-        )
-        for _ in range(rng.randint(*weather.shots))
-    )
+    shots = tuple(_shot(rng, weather, pool) for _ in range(rng.randint(*weather.shots)))
     strike: Strike = "none"
     if rng.random() < weather.kills:
         strike = rng.choice(("kill_prefill", "kill_decode"))
     return Storm(seed, shots, strike, rng.uniform(0, 2 * weather.span), rng.randrange(16))
+
+
+def _shot(rng: random.Random, weather: Weather, pool: list[Ask]) -> Shot:
+    ask, behaviour = rng.choice(pool), rng.choice(BEHAVIOURS)
+    if behaviour.startswith("leave") and rng.random() < 0.5:
+        ask = replace(ask, max_tokens=weather.endless_tokens, endless=True, stream=True)
+    return Shot(
+        ask=ask,
+        at=rng.uniform(0, weather.span),
+        behaviour=behaviour,
+        patience=rng.uniform(0, weather.span),
+        events=rng.randint(1, 6),
+    )

@@ -11,7 +11,9 @@ from tandem_api.worker import WorkerConfig
 from tests.conservation.platform import LocalPlatform, WorkerProgram
 from tests.conservation.shots import Weather
 
-WEATHER = Weather(shots=(4, 12), span=0.02, prompt_words=(1, 120), max_tokens=(1, 24), kills=0.02, asks=200)
+WEATHER = Weather(
+    shots=(4, 12), span=0.02, prompt_words=(1, 120), max_tokens=(1, 24), kills=0.02, asks=200, endless_tokens=8000
+)
 """Each storm is over in some tens of milliseconds, but for the two in a hundred that kill a worker."""
 
 ENGINE = VirtualEngineSpec(
