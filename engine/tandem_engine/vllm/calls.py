@@ -1,0 +1,204 @@
+"""What one call does: prefill holds a prompt's KV under a lease, generate answers, with such KV or without.
+
+vLLM does not check that a prompt matches the KV it is given. Here a handle is checked against the prompt's own hash
+before the engine sees the request.
+"""
+
+import itertools
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tandem_api.worker import WorkerConfig
+from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+from tandem_engine.engine import Call, Facts, Outcome, Reply
+from tandem_engine.errors import CallError
+from tandem_engine.kv.content import check_handle
+from tandem_engine.vllm import failures, params, requests
+from tandem_engine.vllm.content import prompt_hash
+from tandem_engine.vllm.holder import Holder
+from tandem_engine.vllm.serving import Serving
+from tandem_engine.vllm.stats import CallStats, Watch
+from tandem_engine.vllm.tap import CallTap
+
+BODY_PIECE_BYTES: Final = 64 * 1024
+"""Of a JSON answer, given to the reply at once."""
+
+SSE: Final = "text/event-stream; charset=utf-8"
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Runs calls on a started engine. See `Engine.prefill` and `Engine.generate`."""
+
+    config: WorkerConfig
+    facts: Facts
+    serving: Serving
+    watch: Watch
+    holder: Holder
+    name: str
+    addresses: Sequence[str]
+    """Of each rank's KvTransfer."""
+    clock: Callable[[], float]
+    keys: "itertools.count[int]"
+
+    async def prefill(self, call: Call) -> Outcome:
+        request = requests.parse(call, max_tokens=self.config.max_tokens)
+        if reason := requests.whole_reason(request):
+            return Outcome(worker_pb2.Usage(), whole_reason=reason)
+        prompts, lora = await self.serving.render(request)
+        if reason := self._whole_prompt(prompts):
+            return Outcome(worker_pb2.Usage(), whole_reason=reason)
+        (prompt,) = prompts
+        tokens = len(prompt["prompt_token_ids"])
+        handle = kv_pb2.KvHandle(
+            model=self.config.model,
+            version=self.config.version,
+            revision=self.config.revision,
+            layout=self.facts.layout,
+            content_hash=prompt_hash(prompt, _adapter(lora)),
+            tokens=tokens,
+            blocks=-(-tokens // self.facts.layout.block_size),
+            holder=self.name,
+            addresses=self.addresses,
+            connector=self.config.kv_transfer.connector,
+        )
+        handle.bytes = handle.blocks * self.facts.layout.block_bytes
+        if handle.bytes > self.holder.limits.max_bytes:
+            return Outcome(worker_pb2.Usage(), whole_reason="staging_limit")
+        handle.lease = self.holder.reserve(handle.bytes)
+        try:
+            return await self._hold(call, prompt, lora, handle)
+        except BaseException as error:
+            self.holder.release(handle.lease)
+            if isinstance(error, Exception):
+                raise failures.from_exception(error) from error
+            raise
+
+    async def generate(self, call: Call, reply: Reply) -> Outcome:
+        request = requests.parse(call, max_tokens=self.config.max_tokens)
+        run = _Run(self, call, requests.whole_reason(request))
+        try:
+            answer = await self.serving.create(request, run.tap, self._headers(call), call.response_id)
+            if isinstance(answer, AsyncGenerator):
+                await _stream(answer, reply, run.report)
+            else:
+                body = answer.model_dump_json().encode()
+                reply.started(200, JSON, len(body), run.report())
+                for start in range(0, len(body), BODY_PIECE_BYTES):
+                    reply.data(body[start : start + BODY_PIECE_BYTES])
+            return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
+        finally:
+            self.watch.forget(run.key)
+            await run.tap.abort()
+
+    async def _hold(self, call: Call, prompt: Any, lora: Any, handle: kv_pb2.KvHandle) -> Outcome:
+        """Computes the prompt; its KV is staged in the step that completes it."""
+        key = self._key(call)
+        tap = CallTap(self.serving.engine, lambda *_: params.hold(key, handle), 1, self.clock)
+        sampling = SamplingParams(
+            max_tokens=1, temperature=0.0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        stats = self.watch.follow(key)
+        try:
+            async with aclosing(
+                tap.generate(prompt, sampling, call.response_id, lora_request=lora, priority=self._priority(call))
+            ) as outputs:
+                output = [output async for output in outputs][-1]
+        finally:
+            self.watch.forget(key)
+            await tap.abort()
+        if tap.finish_reason in ("", "abort", "error"):
+            raise CallError(failures.FAILED)
+        params.complete(handle, output.kv_transfer_params, stats.staged)
+        usage = tap.usage(stats)
+        usage.completion_tokens = 0  # the one token that ends the prompt is drawn again at decode
+        return Outcome(usage, tap.finish_reason, tap.timings(), kv=self.holder.grant(handle))
+
+    def _whole_prompt(self, prompts: list[Any]) -> str:
+        if len(prompts) != 1:
+            return "several_prompts"
+        if prompts[0]["type"] == "embeds":
+            return "prompt_embeds"
+        if prompts[0]["type"] != "token" and not self.serving.hashes_inputs:
+            return "multimodal"
+        return ""
+
+    def _key(self, call: Call) -> str:
+        return f"{call.response_id}/{next(self.keys)}"
+
+    def _priority(self, call: Call) -> int:
+        return call.priority if self.serving.by_priority else 0
+
+    def _headers(self, call: Call) -> Mapping[str, str]:
+        priority = {"x-vllm-priority": str(call.priority)} if self.serving.by_priority else {}
+        return {**call.trace, **priority}
+
+
+class _Run:
+    """A call that is being answered: its tap, and how it came by its KV."""
+
+    def __init__(self, calls: Calls, call: Call, not_carried: str) -> None:
+        self.key = calls._key(call)
+        self.stats: CallStats | None = calls.watch.follow(self.key) if calls.config.disaggregated else None
+        self.tap = CallTap(calls.serving.engine, self._admit, calls.config.max_tokens, calls.clock)
+        self._calls = calls
+        self._call = call
+        self._not_carried = not_carried
+
+    def report(self) -> worker_pb2.KvReport:
+        """Final once the first output is there: a transfer is over by then."""
+        handle = self._call.kv
+        if handle is None:
+            return worker_pb2.KvReport(outcome=worker_pb2.KvReport.WHOLE, reason=self._call.whole_reason)
+        report = worker_pb2.KvReport(connector=handle.connector, peer=handle.holder)
+        transfers = self.stats.transfers if self.stats else []
+        reasons = sorted({transfer.reason for transfer in transfers if transfer.reason})
+        if self._not_carried or reasons:
+            report.outcome = worker_pb2.KvReport.RECOMPUTED
+            report.reason = self._not_carried or reasons[0]
+            return report
+        report.outcome = worker_pb2.KvReport.TRANSFERRED
+        report.bytes = sum(transfer.bytes for transfer in transfers)
+        report.blocks = max((transfer.blocks for transfer in transfers), default=0)
+        report.micros = max((transfer.micros for transfer in transfers), default=0)
+        if not transfers:
+            report.reason = "cached"  # the engine's own prefix cache had it all
+        return report
+
+    def _admit(self, prompt: Any, lora: Any) -> Mapping[str, Any]:
+        if self.stats is None:
+            return {}
+        handle = self._call.kv
+        if handle is None or self._not_carried:
+            return params.compute(self.key)
+        check_handle(
+            handle,
+            model=self._calls.config.model,
+            version=self._calls.config.version,
+            revision=self._calls.config.revision,
+            layout=self._calls.facts.layout,
+            content_hash=prompt_hash(prompt, _adapter(lora)),
+            tokens=len(prompt["prompt_token_ids"]),
+        )
+        return params.fetch(self.key, handle)
+
+
+async def _stream(events: AsyncGenerator[str, None], reply: Reply, report: Callable[[], worker_pb2.KvReport]) -> None:
+    started = False
+    async with aclosing(events):
+        async for event in events:
+            if error := failures.from_event(event):
+                raise error
+            if not started:
+                reply.started(200, SSE, 0, report())
+                started = True
+            reply.data(event.encode())
+
+
+def _adapter(lora: Any) -> str:
+    return lora.lora_name if lora is not None else ""
