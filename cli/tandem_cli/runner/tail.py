@@ -1,0 +1,34 @@
+"""The end of a log, for people: what a container said last."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def last_lines(log: Path, count: int, limit: int = 64 * 1024) -> list[str]:
+    """The last `count` lines that are not blank, from the last `limit` bytes; none where there is no log yet."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - limit))
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    # Progress bars redraw a line after a carriage return: what stands last is what a terminal would show.
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in data.decode(errors="replace").split("\n")]
+    return [line for line in lines if line][-count:]
+
+
+def readable(line: str) -> str:
+    """A line as a person would want it: of a JSON line its message, all others as they are."""
+    if not line.startswith("{"):
+        return line
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return line
+    for key in ("message", "msg", "event"):
+        if isinstance(entry.get(key), str):
+            extra = entry.get("error") or entry.get("exception")
+            return f"{entry[key]}: {extra}" if extra else entry[key]
+    return line
