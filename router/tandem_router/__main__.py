@@ -1,0 +1,76 @@
+"""`python -m tandem_router`: one router."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import click
+
+from tandem_router.logs import LEVELS, configure
+from tandem_router.settings import Settings
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(context_settings={"auto_envvar_prefix": "TANDEM_ROUTER", "show_default": True, "max_content_width": 100})
+@click.option(
+    "--topology",
+    type=_FILE,
+    required=True,
+    help="JSON file that says what there is to serve. Replaced whole "
+    "(written beside it, then renamed), it takes effect within 250 ms; calls of workers that left finish.",
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen at.")
+@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to listen at; 0: any that is free.")
+@click.option(
+    "--name", default=socket.gethostname, show_default="the host's name", help="How workers call this router."
+)
+@click.option("--tls", type=_FOLDER, help="Folder with tls.crt, tls.key and ca.crt: mutual TLS to the workers.")
+@click.option(
+    "--id-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Key of the response ids. Replicas that share it can read each other's. Without: a random one.",
+)
+@click.option("--grace", default=60.0, type=click.FloatRange(0), help="Seconds that open streams get after SIGTERM.")
+@click.option("--max-body-bytes", default=10 * 2**20, type=click.IntRange(1), help="Larger requests get a 413.")
+@click.option(
+    "--max-unsent-bytes",
+    default=2**20,
+    type=click.IntRange(1),
+    help="A client that leaves more of its stream unread is cut off, so that it stalls nobody.",
+)
+@click.option(
+    "--server-timing",
+    is_flag=True,
+    help="Tell clients in Server-Timing how long prefill and the KV transfer "
+    "took, how many bytes moved, and from which worker.",
+)
+@click.option(
+    "--otlp-endpoint",
+    envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+    default="",
+    show_default="no traces",
+    help="Where OpenTelemetry traces go, e.g. http://collector:4317.",
+)
+@click.option("--log-level", default="info", type=click.Choice(list(LEVELS)), help="Logs are JSON lines on stderr.")
+def main(id_key_file: Path | None, **given: object) -> None:
+    """Serve the OpenAI API in front of prefill and decode workers.
+
+    The paths: POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id},
+    /healthz, /readyz, /metrics, /openapi.json, /openapi.yaml, /tandem/v1/status.
+
+    Every option can be given as an environment variable, too: TANDEM_ROUTER_PORT=8080.
+    """
+    settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", **given)  # type: ignore[arg-type]
+    configure(settings.log_level)
+    import uvloop
+
+    from tandem_router.serving import serve
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

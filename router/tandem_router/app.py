@@ -1,0 +1,212 @@
+"""The FastAPI application: all paths of a router, their errors in OpenAI's shape, and its life."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+import yaml
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from tandem_api.openai.errors import error_body
+from tandem_api.status import RouterStatus
+
+from tandem_router.clients import Message, Receive, Scope, Send
+from tandem_router.fleet import Service
+from tandem_router.inference import NO_STORE, SECURITY_HEADERS, Inference, request_id
+from tandem_router.logs import Access
+from tandem_router.metrics import CONTENT_TYPE, Exposition, RouterCollector
+from tandem_router.openapi import with_inference
+from tandem_router.parsing import FRONTENDS
+from tandem_router.router import Router
+from tandem_router.status import status
+
+_log = logging.getLogger(__name__)
+
+_OWNER: Final = "tandem"
+
+
+class RouterApp(FastAPI):
+    """FastAPI, whose inference paths are plain ASGI routes that skip its middleware and its matching of paths.
+
+    They do for themselves what `_Envelope` does for the rest.
+    """
+
+    def __init__(self, router: Router) -> None:
+        super().__init__(
+            title="Tandem router",
+            version="1",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            lifespan=_lifespan(router),
+        )
+        self._inference = {frontend.path: Inference(router, frontend) for frontend in FRONTENDS}
+        for path, endpoint in self._inference.items():
+            self.router.routes.append(Route(path, endpoint, methods=["POST"]))
+        self.add_middleware(_Envelope, router=router)
+        self.add_exception_handler(HTTPException, _http_error)
+        self.add_exception_handler(RequestValidationError, _validation_error)
+        self.add_exception_handler(Exception, _unforeseen)
+        _add_paths(self, router)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = self._inference.get(scope["path"])
+            if endpoint is not None:
+                await endpoint(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of all paths, with those that FastAPI does not know of."""
+        if self.openapi_schema is None:
+            self.openapi_schema = with_inference(super().openapi())
+        return self.openapi_schema
+
+
+def _lifespan(router: Router) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with router:
+            yield
+
+    return lifespan
+
+
+def _add_paths(app: RouterApp, router: Router) -> None:
+    @cache
+    def exposition() -> Exposition:
+        return Exposition(RouterCollector(router.measures, router.fleet))
+
+    @app.get("/v1/models", summary="The models that are served here, ready or not")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(service) for service in router.fleet.services.values()]}
+
+    @app.get("/v1/models/{id:path}", summary="One model; its id may contain slashes")
+    async def model(id: str) -> dict[str, Any]:
+        service = router.fleet.services.get(id)
+        if service is None:
+            raise ModelNotFound(id)
+        return _model(service)
+
+    @app.get("/healthz", summary="The process lives")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="It may get requests", responses={503: {"description": "Not ready"}})
+    async def readyz() -> JSONResponse:
+        return JSONResponse({"status": "ready"}) if router.ready else JSONResponse({"status": "not ready"}, 503)
+
+    @app.get("/metrics", summary="Prometheus text", response_class=Response)
+    async def metrics() -> Response:
+        return Response(exposition().text(), media_type=CONTENT_TYPE)
+
+    @app.get("/openapi.yaml", include_in_schema=False)
+    async def openapi_yaml() -> Response:
+        return Response(yaml.safe_dump(app.openapi(), sort_keys=False), media_type="application/yaml")
+
+    @app.get("/tandem/v1/status", summary="What this router sees: services, versions, workers")
+    async def tandem_status() -> RouterStatus:
+        return status(router)
+
+
+class ModelNotFound(HTTPException):
+    """No such model."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(404, f"The model `{id}` does not exist")
+
+
+def _model(service: Service) -> dict[str, Any]:
+    return {"id": service.model, "object": "model", "created": service.created, "owned_by": _OWNER}
+
+
+# ---- errors
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, ModelNotFound):
+        body = error_body(error.detail, param="model", code="model_not_found")
+    elif error.status_code == 404:
+        body = error_body(f"there is no path {request.url.path}", code="not_found")
+    elif error.status_code == 405:
+        body = error_body(f"{request.method} is not allowed at {request.url.path}", code="method_not_allowed")
+    else:
+        body = error_body(error.detail or HTTPStatus(error.status_code).phrase)
+    return Response(body, error.status_code, error.headers, "application/json")
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    return Response(error_body("invalid request"), 400, media_type="application/json")
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    # Starlette raises it again when this is sent, and uvicorn logs it.
+    body = error_body("internal server error", type="server_error", code="internal_error")
+    return Response(body, 500, media_type="application/json")
+
+
+# ---- what every response has
+
+
+class _Envelope:
+    """Headers, counts and the access log of all paths but inference. HEAD is GET without the body."""
+
+    def __init__(self, app: Any, router: Router) -> None:
+        self._app = app
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        router, started = self._router, self._router.clock()
+        id = request_id(dict(scope["headers"]), router.entropy)
+        common = [*SECURITY_HEADERS, NO_STORE, (b"x-request-id", id.encode())]
+        if router.draining:
+            common.append((b"connection", b"close"))
+        # What is not answered at all was given up by its client.
+        answered = 499
+
+        async def enveloped(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"]
+                message["headers"] = [*message.get("headers", ()), *common]
+            await send(message)
+
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        router.measures.active += 1
+        try:
+            await self._app(inner, receive, enveloped)
+        finally:
+            router.measures.active -= 1
+            self._account(scope, inner, id, answered, router.clock() - started)
+
+    def _account(self, scope: Scope, inner: Scope, id: str, status: int, seconds: float) -> None:
+        route = inner.get("route")
+        endpoint = "other" if route is None else str(route.path).replace(":path", "")
+        self._router.measures.answered(endpoint, status, seconds)
+        # Probes and scrapes are no news.
+        quiet = endpoint in ("/healthz", "/readyz", "/metrics") and self._router.settings.log_level != "debug"
+        if not quiet and self._router.access_log.wants(status, ""):
+            path = scope["raw_path"].decode("ascii", "backslashreplace")
+            self._router.access_log.add(
+                Access(
+                    time="",
+                    level="",
+                    message="request",
+                    method=scope["method"],
+                    path=path,
+                    status_code=status,
+                    latency_ms=round(seconds * 1000, 1),
+                    request_id=id,
+                )
+            )

@@ -1,0 +1,135 @@
+"""Where an answer goes: the client's connection, as one request sees it.
+
+`Client` is the seam. The router's own server hands in connections that are written to straight from a worker's frame
+(`tandem_router.direct`); under any other ASGI server, and in tests, `AsgiClient` does the same through `send`.
+Writing never waits: a client that leaves more than its limit unread is cut off, so that no one stalls the others.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Final, Literal, Protocol, Self
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+Gone = Callable[[Literal["closed", "slow"]], None]
+"""Told when nothing reaches the client any more: it closed the connection, or was cut off because it did not read."""
+
+SEND_SECONDS: Final = 60.0
+"""How long one `send` may take that waits for the client to read."""
+
+
+class Client(AbstractAsyncContextManager["Client"], Protocol):
+    """One request's connection. Inside its context it may be written to and notices when the client goes."""
+
+    def watch(self, gone: Gone) -> None:
+        """Who is to be told, from then on, when the client goes. Told at once if it has gone already."""
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole response. `headers` without content-length."""
+
+    def begin(self, status: int, headers: Headers, chunk: bytes) -> None:
+        """The head of a stream and the first of its body."""
+
+    def write(self, chunk: bytes) -> None:
+        """More of a stream's body. After the client has gone, nothing happens."""
+
+    def end(self, chunk: bytes = b"") -> None:
+        """The last of a stream's body."""
+
+
+class AsgiClient:
+    """A client behind ASGI's `send`, which waits: writes gather until a task has sent what was before them."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int, slow_end: Callable[[], bytes]) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._slow_end = slow_end
+        self._messages: list[Message] = []
+        self._unsent = 0
+        self._wake = asyncio.Event()
+        self._over = False
+        self._lost = False
+        self._gone: Gone | None = None
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._listener = self._tasks.create_task(self._listen())
+        self._sender = self._tasks.create_task(self._pump())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._over or self._lost:
+            self._sender.cancel()
+        await asyncio.wait([self._sender])
+        self._listener.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    def watch(self, gone: Gone) -> None:
+        self._gone = gone
+        if self._lost:
+            gone("closed")
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        length = (b"content-length", str(len(body)).encode())
+        self._put({"type": "http.response.start", "status": status, "headers": [*headers, length]}, 0)
+        self._finish(body)
+
+    def begin(self, status: int, headers: Headers, chunk: bytes) -> None:
+        self._put({"type": "http.response.start", "status": status, "headers": list(headers)}, 0)
+        self.write(chunk)
+
+    def write(self, chunk: bytes) -> None:
+        if self._over or self._lost or not chunk:
+            return
+        self._put({"type": "http.response.body", "body": chunk, "more_body": True}, len(chunk))
+        if self._unsent > self._limit:
+            self._finish(self._slow_end())
+            self._leave("slow")
+
+    def end(self, chunk: bytes = b"") -> None:
+        if not self._over:
+            self._finish(chunk)
+
+    def _finish(self, chunk: bytes) -> None:
+        self._over = True
+        self._put({"type": "http.response.body", "body": chunk, "more_body": False}, len(chunk))
+
+    def _put(self, message: Message, size: int) -> None:
+        self._messages.append(message)
+        self._unsent += size
+        self._wake.set()
+
+    def _leave(self, why: Literal["closed", "slow"]) -> None:
+        self._lost = self._lost or why == "closed"
+        gone, self._gone = self._gone, None
+        if gone is not None:
+            gone(why)
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave("closed")
+
+    async def _pump(self) -> None:
+        try:
+            while not self._over or self._messages:
+                await self._wake.wait()
+                self._wake.clear()
+                messages, self._messages = self._messages, []
+                for message in messages:
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await self._send(message)
+                    self._unsent -= len(message.get("body", b""))
+        except OSError:
+            # A timeout is one, too: the client is as good as gone.
+            self._leave("closed")

@@ -1,0 +1,54 @@
+"""Why a request did not end well, with the codes of the worker protocol, whoever found it: a worker or this router."""
+
+from typing import Final
+
+from tandem_api.openai.errors import failure_body, failure_event
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+RETRY_SECONDS: Final = {pb.OVERLOADED: 1, pb.UNAVAILABLE: 5}
+"""What Retry-After says: a place comes free soon, a worker starts later."""
+
+BLAMELESS: Final = frozenset(
+    {pb.INVALID_REQUEST, pb.NOT_FOUND, pb.REQUEST_TOO_LARGE, pb.OVERLOADED, pb.DEADLINE_EXCEEDED, pb.KV_GONE}
+)
+"""Codes that say nothing about a worker's health: a client's own mistakes never eject a worker."""
+
+FINAL: Final = frozenset({pb.INVALID_REQUEST, pb.NOT_FOUND, pb.REQUEST_TOO_LARGE, pb.DEADLINE_EXCEEDED, pb.KV_MISMATCH})
+"""Codes that another worker would not answer better."""
+
+
+class CallFailed(Exception):
+    """A call failed. `message` is safe for clients; `reason` is a label of few values, for metrics and logs."""
+
+    def __init__(
+        self, code: "pb.ErrorCode.ValueType", message: str, *, reason: str = "", param: str = "", type: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = reason or code_name(code).lower()
+        self.param = param
+        self.type = type
+
+    @classmethod
+    def of(cls, failed: pb.Failed) -> "CallFailed":
+        """As a worker said it."""
+        return cls(failed.code, failed.message, param=failed.param, type=failed.type)
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds for Retry-After; None where trying again would not help."""
+        return RETRY_SECONDS.get(self.code)
+
+    def response(self) -> tuple[int, bytes]:
+        """HTTP status and body, before the answer has begun."""
+        return failure_body(code_name(self.code), self.message, param=self.param or None, type=self.type)
+
+    def event(self) -> bytes:
+        """The last events of a stream that had begun."""
+        return failure_event(code_name(self.code), self.message, param=self.param or None, type=self.type)
+
+
+def code_name(code: "pb.ErrorCode.ValueType") -> str:
+    """INTERNAL where a worker of a later release says what this one doesn't know."""
+    return pb.ErrorCode.Name(code) if code in pb.ErrorCode.values() else "INTERNAL"

@@ -1,0 +1,199 @@
+"""Services, versions and workers as they are served at the moment: a topology made alive, with a link to each worker.
+
+Each topology that discovery finds takes the place of the one before. What is in both stays as it is, with its session,
+queue and counts; a worker that left takes no more calls, and its session ends when those that run are over.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tandem_api.inference_service import RoutingSpec
+from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, WorkerEndpoint
+from tandem_proto.channels import Tls
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tandem_router.measures import VersionMeasures
+from tandem_router.pairing import Pairing, Revision
+from tandem_router.policies import policy
+from tandem_router.queueing import Queue, Room
+from tandem_router.split import Share, choose
+from tandem_router.worker import Worker
+
+_WorkerKey = tuple[str, str, WorkerEndpoint]
+"""Version and revision beside the endpoint: a name or an address may be used again."""
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """One version of a service."""
+
+    name: str
+    service: "Service"
+    queue: Queue
+    measures: VersionMeasures
+    weight: int = 0
+    revisions: list[Revision] = field(default_factory=list)
+
+    @property
+    def ready(self) -> bool:
+        return any(revision.usable for revision in self.revisions)
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """One InferenceService."""
+
+    name: str
+    namespace: str
+    model: str
+    created: int
+    routing: RoutingSpec
+    room: Room
+    versions: dict[str, Version] = field(default_factory=dict)
+    shares: tuple[Share, ...] = ()
+    workers: dict[_WorkerKey, Worker] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    def version_for(self, key: str) -> Version | None:
+        """The version that serves a key; None where none is ready."""
+        name = choose(self.shares, key, lambda name: self.versions[name].ready)
+        return None if name is None else self.versions[name]
+
+
+class Fleet:
+    """All services. `tasks` owns the links' tasks; `clock` counts seconds."""
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        *,
+        router: str,
+        tls: Tls | None,
+        clock: Callable[[], float],
+        measures: Callable[[str, str], VersionMeasures],
+    ) -> None:
+        self.services: dict[str, Service] = {}
+        """By the model's name."""
+        self.known = False
+        """A topology has been seen."""
+        self._tasks = tasks
+        self._router = router
+        self._tls = tls
+        self._clock = clock
+        self._measures = measures
+        self._links: set[asyncio.Task[None]] = set()
+        self._turns = itertools.count(1)
+
+    @property
+    def workers(self) -> Iterator[Worker]:
+        for service in self.services.values():
+            yield from service.workers.values()
+
+    def apply(self, topology: Topology) -> None:
+        """Puts `topology` in the place of what was."""
+        self.known = True
+        before = {(s.namespace, s.name): s for s in self.services.values()}
+        services: dict[str, Service] = {}
+        for routes in topology.services:
+            service = before.pop((routes.namespace, routes.name), None) or _service(routes)
+            self._apply_service(service, routes)
+            services[routes.model] = service
+        self.services = services
+        for service in before.values():
+            self._apply_service(service, _emptied(service))
+
+    def _apply_service(self, service: Service, routes: ServiceRoutes) -> None:
+        service.model, service.created, service.routing = routes.model, routes.created, routes.routing
+        service.room.limit = routes.routing.queue.max_waiting
+        service.shares = tuple(Share(version.name, version.weight) for version in routes.versions)
+        old_workers, service.workers = service.workers, {}
+        old_versions, service.versions = service.versions, {}
+        for version_routes in routes.versions:
+            version = old_versions.pop(version_routes.name, None) or self._version(service, version_routes.name)
+            version.weight = version_routes.weight
+            version.queue.routing = routes.routing
+            version.queue.pairing = self._pairing(routes.routing)
+            service.versions[version.name] = version
+            kept = {revision.name: revision for revision in version.revisions}
+            version.revisions = [
+                self._revision(service, version, endpoints, kept.get(endpoints.name), old_workers)
+                for endpoints in version_routes.revisions
+            ]
+        for worker in old_workers.values():
+            worker.retire()
+        for version in old_versions.values():
+            version.revisions = []
+            version.queue.close()
+        for version in service.versions.values():
+            version.queue.pump()
+
+    def _version(self, service: Service, name: str) -> Version:
+        version: Version
+        queue = Queue(self._pairing(service.routing), lambda: version.revisions, service.room, service.routing)
+        version = Version(name, service, queue, self._measures(service.full_name, name))
+        return version
+
+    def _pairing(self, routing: RoutingSpec) -> Pairing:
+        return Pairing(policy(routing.policy), routing.disaggregate_from, self._turns.__next__)
+
+    def _revision(
+        self,
+        service: Service,
+        version: Version,
+        routes: RevisionEndpoints,
+        kept: Revision | None,
+        old: dict[_WorkerKey, Worker],
+    ) -> Revision:
+        # The object stays, because calls that hold places refer to it.
+        revision = kept or Revision(routes.name, routes.disaggregated)
+        revision.disaggregated = routes.disaggregated
+        revision.prefill, revision.decode = [], []
+        for endpoint in routes.workers:
+            key = (version.name, routes.name, endpoint)
+            worker = old.pop(key, None) or self._worker(service, version, routes.name, endpoint)
+            service.workers[key] = worker
+            (revision.prefill if endpoint.role == "prefill" else revision.decode).append(worker)
+        return revision
+
+    def _worker(self, service: Service, version: Version, revision: str, endpoint: WorkerEndpoint) -> Worker:
+        identity = pb.Identity(
+            name=endpoint.name,
+            role=pb.ROLE_PREFILL if endpoint.role == "prefill" else pb.ROLE_DECODE,
+            service=service.full_name,
+            model=service.model,
+            version=version.name,
+            revision=revision,
+        )
+        worker = Worker(
+            endpoint, identity, router=self._router, tls=self._tls, clock=self._clock, changed=version.queue.pump
+        )
+        task = self._tasks.create_task(worker.link.run(), name=f"link to {endpoint.name}")
+        self._links.add(task)
+        task.add_done_callback(self._links.discard)
+        return worker
+
+    async def close(self, timeout: float) -> None:
+        """Ends all sessions: those without calls by a farewell, so that leases given back are heard of, all in time."""
+        for worker in self.workers:
+            worker.link.close()
+        if self._links:
+            await asyncio.wait(self._links, timeout=timeout)
+        for task in self._links:
+            task.cancel()
+
+
+def _service(routes: ServiceRoutes) -> Service:
+    room = Room(routes.routing.queue.max_waiting)
+    return Service(routes.name, routes.namespace, routes.model, routes.created, routes.routing, room)
+
+
+def _emptied(service: Service) -> ServiceRoutes:
+    """The routes of a service that is gone."""
+    return ServiceRoutes(
+        name=service.name, namespace=service.namespace, model=service.model, routing=service.routing, versions=()
+    )

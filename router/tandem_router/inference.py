@@ -1,0 +1,278 @@
+"""The inference paths: a plain ASGI endpoint that reads a request once and hands it to an exchange.
+
+No pydantic, no response objects, no middleware: a request costs what routing needs, a chunk of its answer nothing
+here at all.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tandem_router.clients import AsgiClient, Client, Headers, Receive, Scope, Send
+from tandem_router.direct import EXTENSION, DirectClient
+from tandem_router.exchange import Exchange, Request
+from tandem_router.failures import CallFailed
+from tandem_router.fleet import Service, Version
+from tandem_router.ids import Origin
+from tandem_router.logs import Access
+from tandem_router.parsing import Frontend, InvalidBody, Wanted, estimate_tokens, parse
+from tandem_router.record import Record
+from tandem_router.router import Router
+from tandem_router.settings import Settings
+from tandem_router.tracing import Span, incoming
+
+_log = logging.getLogger(__name__)
+
+SECURITY_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
+NO_STORE: Final = (b"cache-control", b"no-store")
+NO_CACHE: Final = (b"cache-control", b"no-cache")
+JSON: Final = (b"content-type", b"application/json")
+
+_MAX_REQUEST_ID: Final = 128
+
+
+def request_id(headers: Mapping[bytes, bytes], entropy: Callable[[int], bytes]) -> str:
+    """The client's `X-Request-Id` where it is printable ASCII of a sane length, else a UUID of version 4."""
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    if given and len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
+        return given
+    return str(uuid.UUID(bytes=entropy(16), version=4))
+
+
+class Inference:
+    """ASGI application of one inference path (POST)."""
+
+    def __init__(self, router: Router, frontend: Frontend) -> None:
+        self._router = router
+        self._frontend = frontend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        router = self._router
+        record = Record(received=router.clock())
+        router.measures.active += 1
+        try:
+            call = _Call(router, self._frontend, scope, record)
+            body: bytes | CallFailed
+            try:
+                body = await _read_body(receive, call.headers, router.settings)
+            except CallFailed as failure:
+                body = failure
+            async with self._client(scope, receive, send) as client:
+                await call.answer(body, client)
+        finally:
+            router.measures.active -= 1
+        call.account()
+
+    def _client(self, scope: Scope, receive: Receive, send: Send) -> Client:
+        limit = self._router.settings.max_unsent_bytes
+        direct = scope.get("extensions", {}).get(EXTENSION)
+        if direct is not None:
+            protocol, cycle = direct
+            return DirectClient(protocol, cycle, limit, _too_slow)
+        return AsgiClient(receive, send, limit, _too_slow)
+
+
+class _Call:
+    """One request at an inference path: what becomes known of it on the way, for its answer and its accounts."""
+
+    def __init__(self, router: Router, frontend: Frontend, scope: Scope, record: Record) -> None:
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._router = router
+        self._frontend = frontend
+        self._scope = scope
+        self._record = record
+        self._request_id = request_id(self.headers, router.entropy)
+        self._model = ""
+        self._version: Version | None = None
+        self._response_id = ""
+
+    async def answer(self, body: bytes | CallFailed, client: Client) -> None:
+        """Answers, whatever happens; an exception nobody foresaw is logged and becomes a plain 500."""
+        record = self._record
+        try:
+            failure = body if isinstance(body, CallFailed) else await self._route(body, client)
+        except CallFailed as error:
+            failure = error
+        except Exception:
+            _log.exception("request %s failed", self._request_id)
+            failure = CallFailed(pb.INTERNAL, "internal server error")
+        if failure is None:
+            return
+        record.error = record.error or failure.reason
+        record.status, content = failure.response()
+        client.respond(record.status, self._failure_headers(failure), content)
+
+    async def _route(self, body: bytes, client: Client) -> CallFailed | None:
+        router = self._router
+        if router.draining:
+            raise CallFailed(pb.UNAVAILABLE, "the router is shutting down", reason="shutdown")
+        try:
+            wanted = parse(body)
+        except InvalidBody as invalid:
+            raise CallFailed(pb.INVALID_REQUEST, invalid.message, param=invalid.param or "") from None
+        self._model = wanted.model
+        service = router.fleet.services.get(wanted.model)
+        if service is None:
+            message = f"The model `{wanted.model}` does not exist"
+            raise CallFailed(pb.NOT_FOUND, message, reason="model_not_found", param="model")
+        version = self._version = service.version_for(self._split_key(service, wanted))
+        if version is None:
+            message = f"no worker of the model `{wanted.model}` is ready"
+            raise CallFailed(pb.UNAVAILABLE, message, reason="no_worker")
+        self._response_id = router.ids.issue(self._frontend.id_prefix, Origin(service.full_name, version.name))
+        prompt = wanted.prompt_json if service.routing.disaggregate_from else b""
+        self._record.estimated_tokens = estimate_tokens(prompt)
+        request = Request(self._frontend, body, prompt, self._response_id)
+        with self._span(wanted) as span:
+            exchange = Exchange(request, version, client, self._record, span, self._answer_headers, router.clock)
+            router.open.add(exchange)
+            try:
+                failure = await exchange.run()
+            finally:
+                router.closed(exchange)
+            self._describe(span)
+        return failure
+
+    def _split_key(self, service: Service, wanted: Wanted) -> str:
+        """What a client keeps its version by; without any, every request is on its own."""
+        sticky = service.routing.sticky_by
+        keys = (
+            sticky.header and self.headers.get(sticky.header.lower().encode("latin-1"), b"").decode("latin-1"),
+            sticky.user and wanted.user,
+            sticky.api_key and self.headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer "),
+        )
+        return next((key for key in keys if key), None) or self._request_id
+
+    # ---- headers
+
+    def _answer_headers(self, content_type: str, stream: bool) -> Headers:
+        headers = [
+            (b"content-type", content_type.encode("latin-1")),
+            *SECURITY_HEADERS,
+            NO_CACHE if stream else NO_STORE,
+            (b"x-request-id", self._request_id.encode()),
+        ]
+        if self._router.settings.server_timing:
+            headers.append((b"server-timing", self._record.server_timing().encode("latin-1")))
+        return headers
+
+    def _failure_headers(self, failure: CallFailed) -> Headers:
+        headers = [JSON, *SECURITY_HEADERS, NO_STORE, (b"x-request-id", self._request_id.encode())]
+        if failure.retry_after is not None:
+            headers.append((b"retry-after", str(failure.retry_after).encode()))
+        if self._router.draining:
+            headers.append((b"connection", b"close"))
+        return headers
+
+    # ---- accounts
+
+    def _span(self, wanted: Wanted) -> Span:
+        operation = self._frontend.operation
+        return self._router.tracer.serve(
+            f"{operation} {wanted.model}",
+            incoming(self.headers),
+            {
+                "gen_ai.operation.name": operation,
+                "gen_ai.request.model": wanted.model,
+                "gen_ai.response.id": self._response_id,
+                "http.request.method": "POST",
+                "http.route": self._frontend.path,
+            },
+        )
+
+    def _describe(self, span: Span) -> None:
+        record = self._record
+        span.note(
+            {
+                "gen_ai.usage.input_tokens": record.prompt_tokens,
+                "gen_ai.usage.output_tokens": record.completion_tokens,
+                "tandem.version": self._version.name if self._version else "",
+                "tandem.kv.outcome": record.kv_outcome,
+                "tandem.kv.bytes": record.kv_bytes,
+            }
+        )
+        if record.error:
+            span.fail(record.error)
+
+    def account(self) -> None:
+        """Counts the request, and logs it."""
+        record, measures = self._record, self._router.measures
+        now = self._router.clock()
+        seconds = now - record.received
+        measures.answered(self._frontend.path, record.status, seconds)
+        measures.cut_off += record.slow_client
+        if record.completion_tokens:
+            measures.tokens += record.completion_tokens
+            measures.rate.add(record.completion_tokens, seconds)
+        if self._version is not None:
+            self._version.measures.count(record, seconds)
+        if self._router.access_log.wants(record.status, record.error):
+            self._router.access_log.add(self._access(seconds))
+
+    def _access(self, seconds: float) -> Access:
+        record, version = self._record, self._version
+        return Access(
+            time="",
+            level="",
+            message="request",
+            method=self._scope["method"],
+            path=self._scope["raw_path"].decode("ascii", "backslashreplace"),
+            status_code=record.status,
+            latency_ms=round(seconds * 1000, 1),
+            request_id=self._request_id,
+            response_id=self._response_id,
+            model=self._model[:256],
+            service=version.service.full_name if version else "",
+            version=version.name if version else "",
+            prefill_worker=record.prefill_worker,
+            decode_worker=record.decode_worker,
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            finish_reason=record.finish_reason,
+            ttft_ms=round(record.ttft * 1000, 1) if record.ttft else 0.0,
+            queued_ms=round(record.queued * 1000, 1),
+            kv=record.kv_outcome,
+            kv_reason=record.kv_reason,
+            kv_bytes=record.kv_bytes,
+            retries=[f"{role}:{reason}" for role, reason in record.retries],
+            error=record.error,
+        )
+
+
+async def _read_body(receive: Receive, headers: Mapping[bytes, bytes], settings: Settings) -> bytes:
+    """The whole body.
+
+    Raises:
+        CallFailed: it is too large, or does not come in time, or the client goes away.
+    """
+    limit, seconds = settings.max_body_bytes, settings.body_timeout
+    too_large = CallFailed(pb.REQUEST_TOO_LARGE, f"request body too large: at most {limit} bytes are allowed")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise CallFailed(pb.CANCELLED, "the client went away", reason="client_closed")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > limit:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+    except TimeoutError:
+        raise CallFailed(pb.INVALID_REQUEST, f"the request body did not come within {seconds:g} s") from None
+
+
+def _too_slow() -> bytes:
+    """The end of a stream that its client does not read."""
+    failure = CallFailed(pb.CANCELLED, "the client did not read its stream fast enough and was cut off")
+    return failure.event()

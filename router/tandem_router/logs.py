@@ -1,0 +1,120 @@
+"""What a router logs: one JSON object a line on stderr, the program's own messages and one for each request.
+
+A request's line costs a system call, which on a busy router is a good part of the request: lines are gathered for a
+moment and written together. Errors are written at once.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+import msgspec
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+GATHER_SECONDS: Final = 0.2
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as a JSON object: time, level, logger, message, and the exception if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Sends everything that this process logs to `stream` (stderr) as JSON lines."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Access(msgspec.Struct, omit_defaults=True):
+    """One request. Members that are empty are left out."""
+
+    time: str
+    level: str
+    message: str
+    method: str
+    path: str
+    """Escaped as the client sent it."""
+    status_code: int
+    latency_ms: float
+    request_id: str
+    response_id: str = ""
+    model: str = ""
+    service: str = ""
+    version: str = ""
+    prefill_worker: str = ""
+    decode_worker: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str = ""
+    ttft_ms: float = 0.0
+    queued_ms: float = 0.0
+    kv: str = ""
+    kv_reason: str = ""
+    kv_bytes: int = 0
+    retries: list[str] = []
+    error: str = ""
+
+
+class AccessLog:
+    """Writes requests' lines, several at once."""
+
+    def __init__(self, level: str, write: Callable[[str], object] | None = None) -> None:
+        self._level = LEVELS[level]
+        self._write = write or _to_stderr
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wants(self, status: int, error: str) -> bool:
+        return LEVELS[_level(status, error)] >= self._level
+
+    def add(self, access: Access) -> None:
+        """Takes a line; its time and level are set here."""
+        access.time = timestamp(time.time())
+        access.level = _level(access.status_code, access.error)
+        self._lines.append(msgspec.json.encode(access))
+        if access.level == "error":
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Writes what has been gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if lines:
+            self._write(b"\n".join(lines).decode() + "\n")
+
+
+def _level(status: int, error: str) -> str:
+    """A stream that failed after status 200 is an error, too; a client that went away isn't."""
+    if status >= 500 or (error and status < 400 and not error.startswith("client_")):
+        return "error"
+    return "warning" if status >= 400 else "info"
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -1,0 +1,145 @@
+"""`GET /metrics`: what the router has counted, as Prometheus text, put together when somebody asks.
+
+The first seven names are fixed by the mission; all others are `tandem_router_*`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from tandem_router.fleet import Fleet
+from tandem_router.measures import Distribution, RouterMeasures, VersionMeasures
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+_VERSION: Final = ("service", "version")
+
+
+class RouterCollector(Collector):
+    """Reads a router's measures and its fleet."""
+
+    def __init__(self, measures: RouterMeasures, fleet: Fleet) -> None:
+        self._measures = measures
+        self._fleet = fleet
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._fixed()
+        yield from self._versions()
+        yield from self._sessions()
+
+    def _fixed(self) -> Iterator[Metric]:
+        m = self._measures
+        yield CounterMetricFamily("requests", "Completed requests.", value=m.requests)
+        yield CounterMetricFamily("tokens_generated", "Generated tokens.", value=m.tokens)
+        yield GaugeMetricFamily("tokens_per_second", "Tokens generated per second, last minute.", value=m.rate.rolling)
+        yield GaugeMetricFamily(
+            "tokens_per_second_ewma", "Tokens per second of single requests, alpha 0.1.", value=m.rate.ewma
+        )
+        latency = HistogramMetricFamily("request_latency_ms", "Latency of requests in milliseconds.")
+        _add(latency, (), m.latency_ms)
+        yield latency
+        yield GaugeMetricFamily("active_requests", "Requests in flight.", value=m.active)
+        errors = CounterMetricFamily("errors", "Responses of status 400 and above.", labels=("endpoint", "status_code"))
+        for (endpoint, status), count in m.errors.items():
+            errors.add_metric((endpoint, str(status)), count)
+        yield errors
+        cut_off = "Clients cut off because they did not read their stream."
+        yield CounterMetricFamily("tandem_router_clients_cut_off", cut_off, value=m.cut_off)
+
+    def _versions(self) -> Iterator[Metric]:
+        yield self._counter("requests", "Requests by status; 499: the client went away.", _requests, "code")
+        yield self._counter("retries", "Attempts that another one followed.", _retries, "role", "reason")
+        yield self._counter("kv_outcomes", "Answers by how they came by their prompt's KV.", _kv, "outcome", "reason")
+        for name, text, attribute in (
+            ("kv_bytes", "KV bytes moved for answers.", "kv_bytes"),
+            ("prompt_tokens", "Prompt tokens of answers.", "prompt_tokens"),
+            ("estimated_prompt_tokens", "What prompts were taken for when routed.", "estimated_tokens"),
+            ("completion_tokens", "Generated tokens.", "completion_tokens"),
+        ):
+            family = CounterMetricFamily(f"tandem_router_{name}", text, labels=_VERSION)
+            for v in self._measures.versions.values():
+                family.add_metric((v.service, v.version), getattr(v, attribute))
+            yield family
+        for name, text, attribute in (
+            ("time_to_first_token_seconds", "TTFT of streams.", "ttft"),
+            ("time_per_output_token_seconds", "Mean ITL of each stream.", "tpot"),
+            ("queue_seconds", "Wait for a place at a worker.", "queued"),
+            ("prefill_seconds", "Prefill as the router saw it.", "prefill"),
+            ("kv_transfer_seconds", "KV transfers.", "kv_transfer"),
+        ):
+            histogram = HistogramMetricFamily(f"tandem_router_{name}", text, labels=_VERSION)
+            for v in self._measures.versions.values():
+                _add(histogram, (v.service, v.version), getattr(v, attribute))
+            yield histogram
+
+    def _counter(
+        self,
+        name: str,
+        text: str,
+        items: Callable[[VersionMeasures], Iterable[tuple[tuple[str, ...], int]]],
+        *labels: str,
+    ) -> Metric:
+        family = CounterMetricFamily(f"tandem_router_{name}", text, labels=(*_VERSION, *labels))
+        for measures in self._measures.versions.values():
+            for values, count in items(measures):
+                family.add_metric((measures.service, measures.version, *values), count)
+        return family
+
+    def _sessions(self) -> Iterator[Metric]:
+        queued = GaugeMetricFamily("tandem_router_queued", "Requests that wait for a place.", labels=_VERSION)
+        labels = (*_VERSION, "role", "worker")
+        sessions = GaugeMetricFamily(
+            "tandem_router_session", "1 while there is a session to the worker.", labels=labels
+        )
+        ready = GaugeMetricFamily("tandem_router_worker_ready", "1 while the worker may be used.", labels=labels)
+        placed = GaugeMetricFamily("tandem_router_placed", "Places that calls of this router hold.", labels=labels)
+        frames = CounterMetricFamily("tandem_router_frames", "Frames that came from the worker.", labels=labels)
+        events = CounterMetricFamily("tandem_router_events", "Chunks of answers in those frames.", labels=labels)
+        for service in self._fleet.services.values():
+            for version in service.versions.values():
+                queued.add_metric((service.full_name, version.name), len(version.queue))
+            for (version_name, _, endpoint), worker in service.workers.items():
+                values = (service.full_name, version_name, endpoint.role, worker.name)
+                sessions.add_metric(values, worker.link.connected)
+                ready.add_metric(values, worker.ready)
+                placed.add_metric(values, worker.placed)
+                frames.add_metric(values, worker.link.frames)
+                events.add_metric(values, worker.link.events)
+        yield from (queued, sessions, ready, placed, frames, events)
+
+
+class Exposition:
+    """The text that Prometheus reads."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+def _requests(measures: VersionMeasures) -> Iterable[tuple[tuple[str, ...], int]]:
+    return (((str(status),), count) for status, count in measures.requests.items())
+
+
+def _retries(measures: VersionMeasures) -> Iterable[tuple[tuple[str, ...], int]]:
+    return measures.retries.items()
+
+
+def _kv(measures: VersionMeasures) -> Iterable[tuple[tuple[str, ...], int]]:
+    return measures.kv.items()
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: Distribution) -> None:
+    total = 0
+    buckets = []
+    for bound, count in zip((*distribution.bounds, float("inf")), distribution.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+    family.add_metric(labels, buckets, distribution.sum)

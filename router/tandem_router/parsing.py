@@ -1,0 +1,83 @@
+"""What routing needs to know of a request's body: read once, everything else skipped over and left to the worker."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+BYTES_PER_TOKEN: Final = 4
+"""Of prompt JSON, for estimates; a tokeniser is the worker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """One inference path: what the worker is told and what the answer is called."""
+
+    path: str
+    api: "pb.Api.ValueType"
+    operation: str
+    """`gen_ai.operation.name` of OpenTelemetry."""
+    id_prefix: str
+
+
+CHAT: Final = Frontend("/v1/chat/completions", pb.API_CHAT_COMPLETIONS, "chat", "chatcmpl-")
+COMPLETIONS: Final = Frontend("/v1/completions", pb.API_COMPLETIONS, "text_completion", "cmpl-")
+FRONTENDS: Final = (CHAT, COMPLETIONS)
+
+
+class Wanted(msgspec.Struct, gc=False):
+    """The members of a chat or completion request that routing reads. `prompt` and `messages` stay JSON."""
+
+    model: str
+    stream: bool | None = None
+    user: str | None = None
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def prompt_json(self) -> bytes:
+        """Bytes that grow with the prompt and are equal where prompts begin equally."""
+        return bytes(self.messages or self.prompt)
+
+
+class InvalidBody(Exception):
+    """The body can't be read: 400. `param` is the member to blame, if it is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+_DECODER: Final = msgspec.json.Decoder(Wanted)
+
+
+def parse(body: bytes) -> Wanted:
+    """Reads a body.
+
+    Raises:
+        InvalidBody: it is not JSON, not an object, has no model, or a wrong type where routing looks.
+    """
+    try:
+        return _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidBody("invalid request body: it is not valid JSON") from None
+
+
+def _explain(error: str) -> InvalidBody:
+    """Msgspec says "Expected `str`, got `int` - at `$.model`"; clients know their members by bare name."""
+    what, _, where = error.partition(" - at `$")
+    member = where.strip("`.")
+    if "missing required field" in what:
+        return InvalidBody("you must provide a model parameter", "model")
+    if not member:
+        return InvalidBody("invalid request body: it must be a JSON object")
+    return InvalidBody(f"invalid value of {member}: {what[0].lower()}{what[1:].replace('`', '')}", member)
+
+
+def estimate_tokens(prompt_json: bytes) -> int:
+    """Tokens that a prompt may have, from its bytes."""
+    return -(-len(prompt_json) // BYTES_PER_TOKEN)

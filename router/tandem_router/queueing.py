@@ -1,0 +1,107 @@
+"""Requests that wait for a place: bounded, first come first served, none for ever.
+
+One queue for each version, so that a full version holds up nobody else's; one bound for a service.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tandem_api.inference_service import RoutingSpec
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tandem_router.failures import CallFailed
+from tandem_router.pairing import Demand, Grant, NoWorker, Pairing, Revision
+
+
+@dataclass(slots=True)
+class Room:
+    """How many requests of a service wait, over all its versions."""
+
+    limit: int
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    demand: Demand
+    granted: asyncio.Future[Grant]
+
+
+class Queue:
+    """The way to places at one version's workers. `revisions` gives those that serve it at the moment."""
+
+    def __init__(
+        self, pairing: Pairing, revisions: Callable[[], Sequence[Revision]], room: Room, routing: RoutingSpec
+    ) -> None:
+        self.pairing = pairing
+        self.room = room
+        self.routing = routing
+        self._revisions = revisions
+        self._waiting: deque[_Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def take(self, demand: Demand, *, again: bool = False) -> Grant:
+        """Places as demanded, at once or when they come free. Whoever cancels this holds nothing.
+
+        A call that comes `again`, because a worker failed it, goes before those that have not been served at all.
+
+        Raises:
+            NoWorker: no place can come free.
+            CallFailed: OVERLOADED, the queue is full or the wait too long; UNAVAILABLE, no worker got ready meanwhile.
+        """
+        if (again or not self._waiting) and (grant := self.pairing.take(self._revisions(), demand)):
+            return grant
+        if not again and self.room.taken >= self.room.limit:
+            raise CallFailed(
+                pb.OVERLOADED, "all workers of the model are busy and the queue is full", reason="queue_full"
+            )
+        return await self._wait(_Waiter(demand, asyncio.get_running_loop().create_future()), again)
+
+    async def _wait(self, waiter: _Waiter, again: bool) -> Grant:
+        self.room.taken += 1
+        self._waiting.appendleft(waiter) if again else self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self.routing.queue.timeout):
+                return await waiter.granted
+        except BaseException as error:
+            # A grant may have come in the same turn of the loop as the end of the wait.
+            if waiter.granted.done() and not waiter.granted.cancelled() and not waiter.granted.exception():
+                waiter.granted.result().close()
+            if isinstance(error, TimeoutError):
+                raise self._too_long() from None
+            raise
+        finally:
+            self.room.taken -= 1
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def _too_long(self) -> CallFailed:
+        waited = f"after {self.routing.queue.timeout:g} s in the queue"
+        if any(revision.usable for revision in self._revisions()):
+            return CallFailed(pb.OVERLOADED, f"no place came free {waited}", reason="queue_timeout")
+        return CallFailed(pb.UNAVAILABLE, f"no worker of the model was ready {waited}", reason="queue_timeout")
+
+    def pump(self) -> None:
+        """Grants what can be granted, in order. To be called whenever a place may have come free."""
+        while self._waiting:
+            waiter = self._waiting[0]
+            if not waiter.granted.done():
+                try:
+                    grant = self.pairing.take(self._revisions(), waiter.demand)
+                except NoWorker:
+                    # A worker may come back before the wait is over.
+                    return
+                if grant is None:
+                    return
+                waiter.granted.set_result(grant)
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        """The version is gone: nobody need wait any more."""
+        for waiter in self._waiting:
+            if not waiter.granted.done():
+                waiter.granted.set_exception(CallFailed(pb.UNAVAILABLE, "the model's version was taken out of service"))

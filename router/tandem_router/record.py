@@ -1,0 +1,59 @@
+"""What happened to one request, gathered while it runs: for metrics, the access log and traces."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Record:
+    """Moments are seconds of the router's clock, durations are seconds."""
+
+    received: float
+    status: int = 0
+    """HTTP status of the response; 499 where the client went away before one."""
+    error: str = ""
+    """Why it failed, as a label of few values; empty where it did not. A stream may fail after status 200."""
+    queued: float = 0.0
+    prefill: float = 0.0
+    """The last prefill's, as the router saw it."""
+    ttft: float | None = None
+    """Until the first bytes of the answer; of a whole response, until its first token at the worker."""
+    finished: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated_tokens: int = 0
+    finish_reason: str = ""
+    prefill_worker: str = ""
+    decode_worker: str = ""
+    kv_outcome: str = ""
+    kv_reason: str = ""
+    kv_connector: str = ""
+    kv_peer: str = ""
+    kv_bytes: int = 0
+    kv_blocks: int = 0
+    kv_seconds: float = 0.0
+    retries: list[tuple[str, str]] = field(default_factory=list)
+    """Role and reason of each attempt that another one followed."""
+    slow_client: bool = False
+
+    @property
+    def left(self) -> bool:
+        """The client went away, or was cut off: no fault of a worker."""
+        return self.error.startswith("client_")
+
+    def server_timing(self) -> str:
+        """The value of `Server-Timing`, durations in milliseconds.
+
+        `prefill;dur=210.3, kv;dur=9.1;desc="transferred bytes=2949120 blocks=2 connector=grpc peer=llama-v1-prefill-0"`
+
+        `prefill` is there where a prefill worker computed the prompt. `kv` is always there; its desc begins with the
+        outcome (transferred, recomputed, whole), and has `reason=` where there is one, bytes, blocks, connector and
+        peer where KV was moved.
+        """
+        words = [self.kv_outcome or "unknown"]
+        if self.kv_reason:
+            words.append(f"reason={self.kv_reason}")
+        if self.kv_bytes:
+            words += (f"bytes={self.kv_bytes}", f"blocks={self.kv_blocks}")
+            words += (f"connector={self.kv_connector}", f"peer={self.kv_peer}")
+        kv = f'kv;dur={self.kv_seconds * 1000:.1f};desc="{" ".join(words)}"'
+        return f"prefill;dur={self.prefill * 1000:.1f}, {kv}" if self.prefill else kv

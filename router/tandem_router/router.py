@@ -1,0 +1,125 @@
+"""The router's state and what keeps it up to date, without anything of HTTP."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final, Self
+
+from tandem_proto.channels import Tls
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tandem_router.discovery import Source
+from tandem_router.exchange import Exchange
+from tandem_router.failures import CallFailed
+from tandem_router.fleet import Fleet
+from tandem_router.ids import ResponseIds
+from tandem_router.logs import AccessLog
+from tandem_router.measures import RouterMeasures
+from tandem_router.settings import Settings
+from tandem_router.tracing import Tracer
+
+_log = logging.getLogger(__name__)
+
+FAREWELL_SECONDS: Final = 1.0
+"""For the sessions to end: leases that were given back last must still be heard of."""
+
+
+class Router(AbstractAsyncContextManager["Router"]):
+    """Entered, it follows its source and holds a session to each worker; left, it has ended all of that."""
+
+    fleet: Fleet
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        tracer: Tracer,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`clock` counts seconds and never goes back; `entropy(n)` gives n random bytes."""
+        self.settings = settings
+        self.tracer = tracer
+        self.clock = clock
+        self.entropy = entropy
+        self.ids = ResponseIds(settings.id_key or entropy(32), entropy)
+        self.measures = RouterMeasures(clock)
+        self.access_log = AccessLog(settings.log_level)
+        self.open: set[Exchange] = set()
+        """Requests that are being answered."""
+        self.draining = False
+        self._source = source
+        self._tasks = asyncio.TaskGroup()
+        self._idle = asyncio.Event()
+        self._was_ready = False
+        self._started = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._started = self.clock()
+        await self._tasks.__aenter__()
+        self.fleet = Fleet(
+            self._tasks,
+            router=self.settings.name,
+            tls=None if self.settings.tls is None else Tls(self.settings.tls),
+            clock=self.clock,
+            measures=self.measures.version,
+        )
+        self._following = self._tasks.create_task(self._follow(), name="follow the topology")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._following.cancel()
+        await self.fleet.close(FAREWELL_SECONDS)
+        await self._tasks.__aexit__(kind, error, trace)
+        self.tracer.close()
+        self.access_log.flush()
+
+    async def _follow(self) -> None:
+        async for topology in self._source.topologies():
+            self.fleet.apply(topology)
+
+    @property
+    def ready(self) -> bool:
+        """Once there is a session to every worker, or time has passed; from then on until SIGTERM.
+
+        The loss of a worker takes no readiness: every router would lose it at once.
+        """
+        if not self._was_ready and self.fleet.known:
+            missing = [worker for worker in self.fleet.workers if not worker.link.connected]
+            if missing and self.clock() - self._started < self.settings.ready_after:
+                return False
+            for worker in missing:
+                _log.warning("ready without %s, which can't be reached: %s", worker.name, worker.link.trouble)
+            self._was_ready = True
+        return self._was_ready and not self.draining
+
+    def closed(self, exchange: Exchange) -> None:
+        """A request is over."""
+        self.open.discard(exchange)
+        if not self.open:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Takes no more requests and lets those that run end within the grace period; the rest get a typed error."""
+        self.draining = True
+        _log.info("draining: %d open requests have %g s", len(self.open), self.settings.grace)
+        if not await self._emptied(self.settings.grace):
+            _log.warning("ending %d requests after the grace period", len(self.open))
+            for exchange in list(self.open):
+                exchange.stop(CallFailed(pb.UNAVAILABLE, "the router is shutting down", reason="shutdown"))
+            await self._emptied(FAREWELL_SECONDS)
+
+    async def _emptied(self, timeout: float) -> bool:
+        if self.open:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._idle.wait()
+            except TimeoutError:
+                return False
+        return True

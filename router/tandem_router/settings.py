@@ -1,0 +1,33 @@
+"""What one router is told when it starts, as a value: flags become it, tests make it by hand."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Durations are in seconds, sizes in bytes."""
+
+    topology: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    name: str = "router"
+    """How workers and status call this router; a pod's name in a cluster."""
+    tls: Path | None = None
+    """Folder of a `kubernetes.io/tls` Secret for the channels to workers; None: plain."""
+    id_key: bytes = field(default=b"", repr=False)
+    """Key of the response ids, shared by replicas that are to read each other's. Empty: drawn at random."""
+    max_body_bytes: int = 10 * 2**20
+    max_unsent_bytes: int = 2**20
+    """Of one stream's answer. A client that leaves more than this unread is cut off."""
+    body_timeout: float = 60.0
+    """How long a client may take to send its request."""
+    ready_after: float = 10.0
+    """When a router is ready although some workers can't be reached."""
+    grace: float = 60.0
+    """How long open streams may go on after SIGTERM."""
+    server_timing: bool = False
+    """Tell clients in `Server-Timing` what prefill and KV transfer took."""
+    otlp_endpoint: str = ""
+    """Where traces go, as OTLP over gRPC; empty: nowhere."""
+    log_level: str = "info"
