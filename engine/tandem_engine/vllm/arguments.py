@@ -42,7 +42,7 @@ CPU_DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
-class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's modules are not followed
+class _Parser(FlexibleArgumentParser):
     """argparse ends the process on an error; a worker says what is wrong with its configuration."""
 
     def error(self, message: str) -> NoReturn:

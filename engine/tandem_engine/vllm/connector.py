@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 
-class TandemKVConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM's modules are not followed
+class TandemKVConnector(KVConnectorBase_V1):
     """See KVConnectorBase_V1 for what vLLM calls when."""
 
     def __init__(self, vllm_config: "VllmConfig", role: KVConnectorRole, kv_cache_config: "KVCacheConfig") -> None:

@@ -60,8 +60,8 @@ def rank_cache(kv_caches: dict[str, torch.Tensor], config: KVCacheConfig) -> Ran
     kinds = sorted({type(group.kv_cache_spec).__name__ for group in config.kv_cache_groups})
     if kinds != [FullAttentionSpec.__name__] or len(config.kv_cache_groups) != 1:
         raise ValueError(
-            f"KV transfer does not support this model's KV cache ({', '.join(kinds) or 'none'}): it takes full attention "
-            "with keys and values for each head. Serve the model without `prefill`"
+            f"KV transfer does not support this model's KV cache ({', '.join(kinds) or 'none'}): it takes full "
+            "attention with keys and values for each head. Serve the model without `prefill`"
         )
     spec = config.kv_cache_groups[0].kv_cache_spec
     layers: dict[int, torch.Tensor] = {}  # layers that share a cache are one
@@ -75,9 +75,7 @@ def rank_cache(kv_caches: dict[str, torch.Tensor], config: KVCacheConfig) -> Ran
         raise ValueError("the model has no KV cache to transfer")
     views = tuple(layers.values())
     if len({(view.shape, view.dtype) for view in views}) != 1:
-        raise ValueError(
-            "KV transfer does not support layers with different KV caches. Serve the model without `prefill`"
-        )
+        raise ValueError("KV transfer does not support layers of different shapes. Serve the model without `prefill`")
     return RankCache(views, spec.block_size, views[0].shape[0] // config.num_blocks, spec.num_kv_heads, spec.head_size)
 
 

@@ -38,7 +38,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Work(KVConnectorMetadata):  # type: ignore[misc]  # vLLM's modules are not followed
+class Work(KVConnectorMetadata):
     """What the ranks do with one step. It crosses to them pickled."""
 
     holds: list[Hold] = field(default_factory=list)

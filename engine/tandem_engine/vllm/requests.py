@@ -6,7 +6,7 @@ must not name KV to load, or addresses to load it from.
 """
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from pydantic import ValidationError
 from tandem_proto.tandem.v1 import worker_pb2
@@ -18,7 +18,7 @@ from tandem_engine.engine import Call
 from tandem_engine.errors import InvalidRequest
 from tandem_engine.vllm import failures
 
-Request = ChatCompletionRequest | CompletionRequest
+Request: TypeAlias = ChatCompletionRequest | CompletionRequest
 
 _INTERNAL: Final = ("kv_transfer_params", "ec_transfer_params", "request_id")
 _LEAST_TOP_P: Final = 1e-6
@@ -106,7 +106,7 @@ def _clamp(body: dict[str, Any], max_tokens: int) -> None:
         body["top_p"] = min(max(value, _LEAST_TOP_P), 1.0)
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     """What is no number is left for vLLM to refuse."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -5,7 +5,7 @@ import copy
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Mapping
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, Final
 
 import vllm
 from starlette.requests import Request as HttpRequest
@@ -19,6 +19,9 @@ from tandem_engine.vllm import failures
 from tandem_engine.vllm.requests import Request
 from tandem_engine.vllm.stats import Watch, watch_factory
 from tandem_engine.vllm.tap import CallTap
+
+SHUTDOWN_SECONDS: Final = 10.0
+"""How long the engine's processes may take to end; then they are killed."""
 
 
 def engine_name() -> str:
@@ -69,7 +72,10 @@ class Serving:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._engine.shutdown, 10.0)
+        # It would take the end of the engine's process for a failure.
+        if self._engine.output_handler is not None:
+            self._engine.output_handler.cancel()
+        await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
 
     @property
     def by_priority(self) -> bool:
@@ -132,8 +138,10 @@ class Serving:
         return answer
 
     async def check(self) -> None:
-        """Raises:
-        CallError: the engine is dead.
+        """Asks whether the engine lives.
+
+        Raises:
+            CallError: it does not.
         """
         try:
             await self._engine.check_health()
@@ -143,10 +151,7 @@ class Serving:
 
 def _http(headers: Mapping[str, str]) -> HttpRequest:
     """What the serving classes read of an HTTP request: its headers, and `state` to leave notes in."""
-    raw = [
-        (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in headers.items()
-    ]
+    raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     return HttpRequest({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw})
 
 

@@ -29,7 +29,7 @@ class Transfer:
     reason: str = ""
 
 
-class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM's modules are not followed
+class TransferStats(KVConnectorStats):
     """A connector's statistics of one step.
 
     `fetched` by call, an entry a rank; `staged` bytes and `prompt`
@@ -39,6 +39,8 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM's modules a
     def fetched(self, key: str, transfer: Transfer) -> None:
         entry = [transfer.bytes, transfer.blocks, transfer.micros, transfer.reason]
         self.data.setdefault("fetched", {}).setdefault(key, []).append(entry)
+
+    data: dict[str, Any]
 
     def staged(self, key: str, size: int) -> None:
         counts = self.data.setdefault("staged", {})
@@ -93,7 +95,7 @@ class EngineLoad:
     """Share of the KV blocks that requests hold, 0 to 1."""
 
 
-class Watch(StatLoggerBase):  # type: ignore[misc]  # vLLM's modules are not followed
+class Watch(StatLoggerBase):
     """Keeps the engine's last word. Calls are followed from `follow` to `forget`; what comes of others is only summed.
 
     Args:
