@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc.aio
 import pytest
 from prometheus_client import CollectorRegistry
-
 from tandem_api.worker import WorkerConfig
 from tandem_decode.role import DecodeRole
 from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
@@ -18,7 +17,8 @@ from tandem_engine.worker import BoundPorts, Orders, run_worker
 from tandem_prefill.role import PrefillRole
 from tandem_proto.channels import Tls, aio_channel
 from tandem_proto.protocol import MAX_MESSAGE_BYTES
-from tandem_proto.tandem.v1 import kv_pb2, worker_pb2 as pb
+from tandem_proto.tandem.v1 import kv_pb2
+from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWorkerStub
 
 SECONDS = 30.0
@@ -26,9 +26,11 @@ SECONDS = 30.0
 
 @dataclass
 class FakeEngine:
-    """An engine whose parts a test replaces. Its own `generate` follows the body: see `Script`."""
+    """An engine whose parts a test replaces. Its own answers are those of `echo`."""
 
-    facts: Facts = Facts("fake 1", kv_pb2.KvLayout(engine="virtual", block_size=32), 1024, 2, 100, 4096)
+    facts: Facts = field(
+        default_factory=lambda: Facts("fake 1", kv_pb2.KvLayout(engine="virtual", block_size=32), 1024, 2, 100, 4096)
+    )
     starting: Callable[[], Awaitable[None]] | None = None
     checking: Callable[[], Awaitable[None]] | None = None
     answering: Callable[[Call, Reply], Awaitable[Outcome]] | None = None
@@ -225,7 +227,8 @@ class Worker:
 def config(role: str, **changes: object) -> WorkerConfig:
     ports = {"grpc": 0, "health": 0, "metrics": 0, "kv": 0}
     plain = {"role": role, "service": "default/s", "model": "m", "version": "v1", "revision": "r1", "ports": ports}
-    return WorkerConfig.model_validate(plain | {"engine": {"type": "virtual"}, "kv_transfer": {}} | changes)
+    plain |= {"engine": {"type": "virtual"}, "kv_transfer": {}, "grace_seconds": 0}
+    return WorkerConfig.model_validate(plain | changes)
 
 
 @pytest.fixture
@@ -259,7 +262,6 @@ def running() -> Callable[..., object]:
             yield Worker(engine, bound.result(), orders, registry, task, role, tls)
         finally:
             orders.stop.set()
-            orders.kill.set()
             async with asyncio.timeout(SECONDS):
                 await task
             assert engine.entered == 0
@@ -268,5 +270,5 @@ def running() -> Callable[..., object]:
 
 
 @pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    yield FakeEngine()
+def engine() -> FakeEngine:
+    return FakeEngine()

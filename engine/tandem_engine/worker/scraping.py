@@ -2,16 +2,31 @@
 
 import asyncio
 import re
+import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import start_http_server
+from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 
 from tandem_engine.worker.metrics import Sample, counter, gauge, info
 from tandem_engine.worker.state import WorkerState
 
+POLL_SECONDS = 0.05
+"""Between two looks of the server's thread at whether it should end."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class _Ipv6(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """A scrape is no news."""
 
 
 @asynccontextmanager
@@ -25,9 +40,11 @@ async def metrics_server(host: str, port: int, state: WorkerState) -> AsyncItera
     registry = state.metrics.registry
     registry.register(sample)
     try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
+        server = make_server(host, port, make_wsgi_app(registry), _Ipv6 if ":" in host else ThreadingWSGIServer, _Quiet)
     except OSError as error:
         raise OSError(f"the metrics port {host}:{port} can't be bound: {error.strerror}") from error
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="metrics", daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:

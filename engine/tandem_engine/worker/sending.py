@@ -7,6 +7,7 @@ router that does not read ends its session: the worker's memory is not its buffe
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from tandem_proto.protocol import FRAME_WAIT_SECONDS
 from tandem_proto.tandem.v1 import worker_pb2 as pb
@@ -22,7 +23,7 @@ class SlowRouter(Exception):
 
 
 class Sender:
-    """Puts events into an outbox and sees to it that they are sent. `run` is a task of the session's."""
+    """Puts events into an outbox and sees to it that they are sent. `run` and `overflow` are tasks of the session's."""
 
     def __init__(self, outbox: Outbox, write: Callable[[pb.Downward], Awaitable[None]], limit: int) -> None:
         self.outbox = outbox
@@ -31,6 +32,7 @@ class Sender:
         self._go = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._flushed = asyncio.Event()
+        self._ended = False
         self._loop = asyncio.get_running_loop()
         self._overflow: asyncio.Future[int] = self._loop.create_future()
 
@@ -58,38 +60,50 @@ class Sender:
         """Sends until it is cancelled.
 
         Raises:
-            SlowRouter: the outbox is full, or a frame was not accepted in time.
+            SlowRouter: a frame was not accepted in time.
         """
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send())
-            raise SlowRouter(f"{await self._overflow} bytes wait to be read by it")
+        try:
+            while True:
+                await self._go.wait()
+                await self._send()
+        finally:
+            self._ended = True
+            self._flushed.set()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def overflow(self) -> NoReturn:
+        """Waits for the outbox to hold more than it may.
+
+        Raises:
+            SlowRouter: it does.
+        """
+        raise SlowRouter(f"{await self._overflow} bytes wait to be read by it")
 
     async def flushed(self) -> None:
-        """Returns when everything put so far has been given to the transport."""
-        while not self.outbox.empty or not self._flushed.is_set():
+        """Returns when everything put so far has been given to the transport, or nothing will be any more."""
+        while not self._ended and not (self.outbox.empty and self._flushed.is_set()):
             self._flushed.clear()
             self._go.set()
             await self._flushed.wait()
 
     async def _send(self) -> None:
-        while True:
-            await self._go.wait()
-            self._go.clear()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            frame = self.outbox.take()
-            if frame is not None:
-                self._flushed.clear()
-                try:
-                    async with asyncio.timeout(WRITE_SECONDS):
-                        await self._write(frame)
-                except TimeoutError as error:
-                    raise SlowRouter(f"a frame was not read within {WRITE_SECONDS:g} s") from error
-            if self.outbox.due:
-                self._go.set()
-            elif self.outbox.empty:
-                self._flushed.set()
+        self._go.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        frame = self.outbox.take()
+        if frame is not None:
+            self._flushed.clear()
+            try:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._write(frame)
+            except TimeoutError as error:
+                raise SlowRouter(f"a frame was not read within {WRITE_SECONDS:g} s") from error
+        if self.outbox.due:
+            self._go.set()
+        elif self.outbox.empty:
+            self._flushed.set()
 
     def _poke(self) -> None:
         if self._go.is_set():

@@ -44,12 +44,12 @@ class _End(Exception):
 class Session:
     """Serves one stream. `close` may be called while it runs, from another task."""
 
-    def __init__(self, state: WorkerState, context: Context, outbox_bytes: int = OUTBOX_BYTES) -> None:
+    def __init__(self, state: WorkerState, context: Context) -> None:
         self.router = ""
         self._state = state
         self._context = context
         self._outbox = Outbox(state.tally)
-        self._sender = Sender(self._outbox, context.write, outbox_bytes)
+        self._sender = Sender(self._outbox, context.write, OUTBOX_BYTES)
         self._calls: dict[int, OpenCall] = {}
         self._closing: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
 
@@ -94,6 +94,7 @@ class Session:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._sender.run())
+                    group.create_task(self._sender.overflow())
                     group.create_task(self._read(first, group))
                     raise await self._closing
             except* SlowRouter as slow:
