@@ -163,7 +163,9 @@ class Mover:
 
     def _stage(self, hold: Hold) -> int:
         layers = [memoryview(layer.numpy()).cast("B") for layer in self.take_blocks(hold)]
-        kv = StagedKv(hold.content_hash, len(hold.block_ids), self._cache.heads, self._cache.head_bytes, layers)
+        kv = StagedKv(
+            hold.content_hash, hold.tokens, len(hold.block_ids), self._cache.heads, self._cache.head_bytes, layers
+        )
         self._staging.stage(hold.lease, kv)
         return kv.bytes
 

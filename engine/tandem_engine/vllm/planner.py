@@ -23,6 +23,7 @@ class Hold:
     key: str
     lease: bytes
     content_hash: bytes
+    tokens: int
     block_ids: Sequence[int]
 
 
@@ -147,7 +148,9 @@ class Planner:
             self._stats.prompt(known.key, computed=tokens)
         if known.hold and computed < known.prompt_tokens <= until:
             block_ids = self._manager().get_block_ids(request_id)[0][: self._blocks(known)]
-            self._work.holds.append(Hold(known.key, known.hold["lease"], known.hold["content_hash"], block_ids))
+            self._work.holds.append(
+                Hold(known.key, known.hold["lease"], known.hold["content_hash"], known.prompt_tokens, block_ids)
+            )
 
     def _blocks(self, known: _Known) -> int:
         return -(-known.prompt_tokens // self._block_size)
