@@ -22,9 +22,37 @@ class Spec(BaseModel):
     )
 
 
-def cel(*rules: tuple[str, str]) -> dict[str, Any]:
-    """JSON schema extras of CEL rules, given as pairs of an expression over `self` and the message of its violation."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule for an API server: an expression over `self`, in CEL, and what is said where it does not hold."""
+
+    expression: str
+    message: str
+    says: str = ""
+    """An expression for a message with values in it; `message` stands in where it fails."""
+    at: str = ""
+    """The field to blame: `.versions`."""
+
+    def schema(self) -> dict[str, str]:
+        """As a CRD's schema writes it."""
+        fields = {
+            "rule": self.expression,
+            "message": self.message,
+            "messageExpression": self.says,
+            "fieldPath": self.at,
+        }
+        return {name: text for name, text in fields.items() if text}
+
+
+def cel(*rules: Rule | tuple[str, str]) -> dict[str, Any]:
+    """JSON schema extras of rules; a pair is an expression and its message."""
+    whole = (rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
+    return {"x-kubernetes-validations": [rule.schema() for rule in whole]}
+
+
+def count(*fields: str) -> str:
+    """An expression for how many of these optional fields are given."""
+    return " + ".join(f"(has(self.{field}) ? 1 : 0)" for field in fields)
 
 
 def invalid(must: str) -> PydanticCustomError:
@@ -53,8 +81,32 @@ class Matches:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         made = handler(schema)
         whole = f"^(?:{self.pattern})$"
-        made.update(cel((f"self.matches(r'{whole}')", self.must)) if self.explained else {"pattern": whole})
+        made.update(cel(Rule(f"self.matches(r'{whole}')", self.must)) if self.explained else {"pattern": whole})
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueBy:
+    """Annotates a list whose items differ in a field: to an API server, a map that is written as a list."""
+
+    field: str
+
+    def check(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        first: dict[Any, int] = {}
+        for index, item in enumerate(items):
+            key = getattr(item, self.field)
+            if first.setdefault(key, index) != index:
+                raise invalid(
+                    f"must not have two items of one {self.field}: [{first[key]}] and [{index}] both have {key!r}"
+                )
+        return items
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        key = to_camel(self.field)
+        return handler(schema) | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 DnsLabel = Annotated[

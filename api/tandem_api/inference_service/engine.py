@@ -9,6 +9,19 @@ from tandem_api.inference_service.base import Spec
 from tandem_api.inference_service.quantities import Duration
 
 
+class VirtualFaults(Spec):
+    """Failures to rehearse, each as the percentage of KV transfers that it strikes."""
+
+    corrupt_staged: int = Field(0, ge=0, le=100)
+    """KV is damaged before it is staged: nothing can notice, and the answer is another. For tests of Tandem itself."""
+    corrupt_wire: int = Field(0, ge=0, le=100)
+    """KV is damaged on its way: it is refused and computed again."""
+    refuse: int = Field(0, ge=0, le=100)
+    """The holder refuses to hand KV out."""
+    lose: int = Field(0, ge=0, le=100)
+    """The holder drops KV before anybody fetches it."""
+
+
 class VirtualEngineSpec(Spec):
     """How the virtual engine behaves: continuous batching in steps, in simulated or real time, without a GPU."""
 
@@ -32,6 +45,8 @@ class VirtualEngineSpec(Spec):
     """Mean length of an answer that ends by itself; each answer's own length follows from prompt and seed."""
     seed: int = 0
     """Of everything that varies, beside the request's own seed."""
+    faults: VirtualFaults = VirtualFaults()
+    """Failures to rehearse."""
 
 
 class EngineSpec(Spec):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from tandem_api.inference_service.base import DnsLabel, Matches, Spec, cel, invalid
+from tandem_api.inference_service.base import DnsLabel, Matches, Spec, UniqueBy, cel, count, invalid
 from tandem_api.inference_service.quantities import Duration, Percent, PositiveDuration
 
 Share = Annotated[int, Field(ge=1, le=99)]
@@ -97,7 +97,7 @@ class ExperimentSpec(Spec):
 
     model_config = ConfigDict(
         json_schema_extra=cel(
-            ("(has(self.steps) ? 1 : 0) + (has(self.weight) ? 1 : 0) + (has(self.shadow) ? 1 : 0) == 1", _ONE_SPLIT),
+            (f"{count('steps', 'weight', 'shadow')} == 1", _ONE_SPLIT),
             ("!has(self.steps) || self.steps.map(s, s.weight).isSorted()", _RISING),
             ("has(self.shadow) || (has(self.decide) && self.decide.size() > 0)", _DECIDES),
             ("self.champion != self.challenger", _DIFFERENT),
@@ -110,11 +110,8 @@ class ExperimentSpec(Spec):
     """The version to try."""
     steps: Annotated[
         tuple[Step, ...],
-        Field(
-            min_length=1,
-            max_length=32,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["weight"]},
-        ),
+        Field(max_length=32),
+        UniqueBy("weight"),
     ] = ()
     """Traffic moves step by step."""
     weight: Share | None = None

@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from tandem_api.inference_service.affinity import LabelSelector
-from tandem_api.inference_service.base import DnsLabel, DnsName, LabelKey, Labels, Matches, Spec, Text, cel, invalid
+from tandem_api.inference_service.base import (
+    DnsLabel,
+    DnsName,
+    LabelKey,
+    Labels,
+    Matches,
+    Spec,
+    Text,
+    cel,
+    count,
+    invalid,
+)
 from tandem_api.inference_service.quantities import Quantity
 
 
@@ -89,13 +100,7 @@ class EnvVarSource(Spec):
     """Where a variable's value comes from."""
 
     model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                "(has(self.secretKeyRef) ? 1 : 0) + (has(self.configMapKeyRef) ? 1 : 0)"
-                " + (has(self.fieldRef) ? 1 : 0) == 1",
-                _ONE_SOURCE,
-            )
-        )
+        json_schema_extra=cel((f"{count('secretKeyRef', 'configMapKeyRef', 'fieldRef')} == 1", _ONE_SOURCE))
     )
 
     secret_key_ref: SecretKeySelector | None = None
@@ -272,9 +277,7 @@ _KINDS = ("emptyDir", "persistentVolumeClaim", "secret", "configMap", "csi")
 class VolumeSource(Spec):
     """What a volume is made of: the kinds that restricted namespaces allow."""
 
-    model_config = ConfigDict(
-        json_schema_extra=cel((" + ".join(f"(has(self.{kind}) ? 1 : 0)" for kind in _KINDS) + " == 1", _ONE_KIND))
-    )
+    model_config = ConfigDict(json_schema_extra=cel((f"{count(*_KINDS)} == 1", _ONE_KIND)))
 
     empty_dir: EmptyDirVolumeSource | None = None
     """A folder that lives as long as the pod."""
@@ -303,7 +306,7 @@ class Volume(VolumeSource):
 
     model_config = ConfigDict(
         json_schema_extra=cel(
-            (" + ".join(f"(has(self.{kind}) ? 1 : 0)" for kind in _KINDS) + " == 1", _ONE_KIND),
+            (f"{count(*_KINDS)} == 1", _ONE_KIND),
             ("!self.name.startsWith('tandem-')", _RESERVED),
         )
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from tandem_api.inference_service.affinity import Affinity
-from tandem_api.inference_service.base import DnsName, Labels, Matches, Spec, Text, cel, invalid
+from tandem_api.inference_service.base import DnsName, Labels, Matches, Spec, Text, UniqueBy, cel, invalid
 from tandem_api.inference_service.kubernetes import (
     EnvVar,
     LocalObjectReference,
@@ -82,7 +82,7 @@ class RoleSpec(Spec):
     """How one worker spreads over GPUs."""
     resources: ResourceRequirements = ResourceRequirements()
     """Of one worker: `{limits: {nvidia.com/gpu: 1}}`."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=128)] = ()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=128), UniqueBy("name")] = ()
     """Environment variables of the worker, and of the fetching of its model."""
     node_selector: Labels = Field(default_factory=dict)
     """Labels that a node must have."""
@@ -106,9 +106,9 @@ class RoleSpec(Spec):
     """As whom the pod's processes run."""
     security_context: SecurityContext | None = None
     """What the worker's container may do."""
-    volumes: Annotated[tuple[Volume, ...], Field(max_length=32)] = ()
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=32), UniqueBy("name")] = ()
     """Further volumes of the pod."""
-    volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32)] = ()
+    volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32), UniqueBy("mount_path")] = ()
     """Where the worker finds them."""
     model_cache: VolumeSource | None = None
     """A volume that keeps fetched models beyond a pod's life; absent: each pod fetches into a folder of its own."""

@@ -16,8 +16,7 @@ class RolloutSpec(Spec):
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "!(has(self.maxSurge) && string(self.maxSurge) in ['0', '0%']) || "
-                "!(!has(self.maxUnavailable) || string(self.maxUnavailable) in ['0', '0%'])",
+                "!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])",
                 _BOTH_ZERO,
             )
         )

@@ -22,8 +22,7 @@ class StickyBy(Spec):
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "(has(self.header) ? 1 : 0) + (has(self.user) && self.user ? 1 : 0)"
-                " + (has(self.apiKey) && self.apiKey ? 1 : 0) <= 1",
+                "(has(self.header) ? 1 : 0) + (self.user ? 1 : 0) + (self.apiKey ? 1 : 0) <= 1",
                 _ONE_KEY,
             )
         )

@@ -47,20 +47,8 @@ CEL: Final[tuple[tuple[str, str], ...]] = ()
 
 def problems(spec: InferenceServiceSpec) -> Iterator[Problem]:
     """Every broken rule of a spec whose fields are valid by themselves."""
-    yield from _names(spec)
     yield from _experiment(spec) if spec.experiment else _weights(spec)
     yield from _parallelism(spec)
-
-
-def _names(spec: InferenceServiceSpec) -> Iterator[Problem]:
-    first: dict[str, int] = {}
-    for index, version in enumerate(spec.versions):
-        if version.name in first:
-            yield Problem(
-                ("versions", index, "name"),
-                f'"{version.name}" is the name of versions[{first[version.name]}] too: names must be unique',
-            )
-        first.setdefault(version.name, index)
 
 
 def _weights(spec: InferenceServiceSpec) -> Iterator[Problem]:

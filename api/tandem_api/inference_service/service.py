@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from tandem_api.inference_service.base import Matches, Spec, cel
+from tandem_api.inference_service.base import Matches, Spec, UniqueBy, cel
 from tandem_api.inference_service.experiment import ExperimentSpec
 from tandem_api.inference_service.kubernetes import ObjectMeta
 from tandem_api.inference_service.roles import RoleSpec
@@ -39,11 +39,8 @@ class InferenceServiceSpec(Spec):
     """The name that clients use; absent: the resource's. It can't be changed."""
     versions: Annotated[
         tuple[VersionSpec, ...],
-        Field(
-            min_length=1,
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
+        Field(min_length=1, max_length=16),
+        UniqueBy("name"),
     ]
     """One, or several that share the traffic."""
     prefill: RoleSpec | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from tandem_api.inference_service.base import Spec
+from tandem_api.inference_service.base import Spec, UniqueBy
 
 Message = Annotated[str, Field(max_length=32768)]
 Word = Annotated[str, Field(max_length=1024)]
@@ -76,10 +76,8 @@ class InferenceServiceStatus(Spec):
     """The generation of the spec that this is about."""
     conditions: Annotated[
         tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
+        Field(max_length=16),
+        UniqueBy("type"),
     ] = ()
     """Ready is True when a request succeeds at this moment."""
     url: Word = ""
