@@ -42,7 +42,6 @@ class TokenLogprob:
 class FunctionCall:
     """A tool call: `arguments` is JSON, or the beginning of it where the answer was cut."""
 
-    id: str
     name: str
     arguments: str
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from tandem_api.openai.answers import Choice, FunctionCall, TokenLogprob, UsageCount, around, compact, event
+from tandem_api.openai.answers import Choice, TokenLogprob, UsageCount, around, compact, event
 from tandem_api.openai.requests import Lenient, SamplingRequest
 
 
@@ -183,7 +183,7 @@ class ChatEncoder:
             return first
         call = {
             "index": 0,
-            "id": self.call_id(index),
+            "id": self._call_id(index),
             "type": "function",
             "function": {"name": self._function, "arguments": ""},
         }
@@ -210,7 +210,7 @@ class ChatEncoder:
         written = [
             {
                 "index": choice.index,
-                "message": _message(choice),
+                "message": self._message(choice),
                 "logprobs": None if choice.logprobs is None else _logprobs(choice.logprobs),
                 "finish_reason": choice.finish_reason,
             }
@@ -218,9 +218,15 @@ class ChatEncoder:
         ]
         return compact(self._head("chat.completion") | {"choices": written, "usage": usage.as_dict()}).encode()
 
-    def call_id(self, index: int) -> str:
-        """The id of the call that a choice is."""
+    def _call_id(self, index: int) -> str:
         return f"call_{self._id.rpartition('-')[2]}_{index}"
+
+    def _message(self, choice: Choice) -> dict[str, Any]:
+        if choice.call is None:
+            return {"role": "assistant", "content": choice.text, "refusal": None}
+        function = {"name": choice.call.name, "arguments": choice.call.arguments}
+        call = {"id": self._call_id(choice.index), "type": "function", "function": function}
+        return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
@@ -238,16 +244,6 @@ class ChatEncoder:
         if self._include_usage:
             chunk["usage"] = None
         return chunk
-
-
-def _message(choice: Choice) -> dict[str, Any]:
-    if choice.call is None:
-        return {"role": "assistant", "content": choice.text, "refusal": None}
-    return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [_call(choice.call)]}
-
-
-def _call(call: FunctionCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class StagedKv:
     heads: int
     head_bytes: int
     layers: Sequence[Buffer]
+    tokens: int = 0
+    """Of the prompt, for those who write a handle from what is staged."""
 
     def __post_init__(self) -> None:
         want = self.blocks * self.heads * self.head_bytes
@@ -94,6 +96,11 @@ class Staging:
         """See `LeaseBook.renew`."""
         with self._lock:
             return self._book.renew(lease, self._clock(), ttl, next_lease)
+
+    def peek(self, lease: bytes) -> StagedKv:
+        """See `LeaseBook.peek`."""
+        with self._lock:
+            return self._book.peek(lease, self._clock())
 
     def release(self, lease: bytes) -> bool:
         """See `LeaseBook.release`."""

@@ -1,0 +1,375 @@
+"""The virtual engine: serves as vLLM does, in simulated time and without a model.
+
+It batches continuously in steps, pages its KV cache, moves real KV bytes between prefill and decode, and answers in
+OpenAI's formats. What it says follows from the bytes in its cache: see `kv_bytes`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Ordered
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from tandem_api.inference_service import KvTransferSpec, VirtualEngineSpec
+from tandem_api.worker import WorkerConfig
+from tandem_proto.channels import Tls
+from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
+from tandem_virtual.tokens import Tokenizer
+
+from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
+from tandem_engine.errors import EngineDead, Unavailable
+from tandem_engine.kv.assembly import FetchFailed
+from tandem_engine.kv.content import check_handle, content_hash
+from tandem_engine.virtual.answering import Answer, Voice
+from tandem_engine.virtual.batching import Batch
+from tandem_engine.virtual.blocks import BlockCache
+from tandem_engine.virtual.clock import Clock, RealClock
+from tandem_engine.virtual.faults import Faults
+from tandem_engine.virtual.jobs import Job, JobReader, encoder
+from tandem_engine.virtual.kv_bytes import KvShape, Rows, answer_state, block_keys, digest, kv_rows
+from tandem_engine.virtual.planning import AGEING_SECONDS, Consumer, Sequence, StepLimits
+from tandem_engine.virtual.prefilling import Prefill
+from tandem_engine.virtual.transfer import CONNECTOR, Fetcher, Holder
+
+
+def _draw_lease() -> bytes:
+    return secrets.token_bytes(16)
+
+
+class VirtualEngine:
+    """An `Engine`. A worker of one tensor-parallel rank, whatever the manifest says: there is nothing to split.
+
+    Args:
+        spec: how it behaves.
+        kv: leases and limits of KV transfer.
+        identity: of the worker: what its handles say, and what it accepts.
+        host: address at which it serves KV, as it stands in handles.
+        kv_port: port for that; 0 takes a free one.
+        disaggregated: False: it moves no KV.
+        max_tokens: the platform's cap of a request's max_tokens.
+        max_waiting: requests that may wait when all slots are taken.
+        tls: mutual TLS for KV transfer, or None.
+        clock: its time.
+        draw_lease: fresh lease bits, 128 of them.
+    """
+
+    def __init__(
+        self,
+        spec: VirtualEngineSpec,
+        kv: KvTransferSpec,
+        identity: worker_pb2.Identity,
+        *,
+        host: str = "127.0.0.1",
+        kv_port: int = 0,
+        disaggregated: bool = True,
+        max_tokens: int = 8192,
+        max_waiting: int = 256,
+        tls: Tls | None = None,
+        clock: Clock | None = None,
+        draw_lease: Callable[[], bytes] = _draw_lease,
+    ) -> None:
+        self._identity = identity
+        self._clock = clock or RealClock()
+        self._shape = KvShape(spec.bytes_per_token, spec.block_size)
+        self._cache = BlockCache(spec.blocks)
+        limits = StepLimits(
+            spec.slots, spec.token_budget, spec.block_size, spec.prefill_token_time, spec.decode_step_time
+        )
+        self._batch = Batch(self._cache, limits, max_waiting)
+        tokenizer = Tokenizer()
+        max_model_len = min(spec.max_model_len, spec.blocks * spec.block_size)
+        self._reader = JobReader(identity.model, max_model_len, max_tokens, tokenizer)
+        self._voice = Voice(tokenizer, spec.seed, spec.answer_tokens)
+        faults = Faults(spec.faults, spec.seed)
+        self._holder = None
+        if disaggregated and identity.role == worker_pb2.ROLE_PREFILL:
+            self._holder = Holder(
+                kv,
+                self._shape,
+                identity,
+                host=host,
+                port=kv_port,
+                tls=tls,
+                clock=self._clock.time,
+                draw_lease=draw_lease,
+                faults=faults,
+            )
+        self._fetcher = Fetcher(kv, self._shape, tls, faults) if disaggregated and self._holder is None else None
+        self._fetch_totals = {"kv_fetches": 0, "kv_fetch_failures": 0}
+        self._facts = Facts(
+            name="virtual",
+            layout=self._shape.layout(),
+            max_model_len=max_model_len,
+            max_running=spec.slots,
+            total_blocks=spec.blocks,
+            max_staged_bytes=kv.max_staged_bytes if self._holder else 0,
+        )
+        self._wake = asyncio.Event()
+        self._open = AsyncExitStack()
+        self._steps: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_config(cls, config: WorkerConfig, *, name: str, host: str, tls: Tls | None) -> Self:
+        """The engine that a worker's configuration describes."""
+        identity = worker_pb2.Identity(
+            name=name,
+            role=worker_pb2.ROLE_PREFILL if config.role == "prefill" else worker_pb2.ROLE_DECODE,
+            service=config.service,
+            model=config.model,
+            version=config.version,
+            revision=config.revision,
+        )
+        return cls(
+            config.engine.virtual,
+            config.kv_transfer,
+            identity,
+            host=host,
+            kv_port=config.ports.kv,
+            disaggregated=config.disaggregated,
+            max_tokens=config.max_tokens,
+            max_waiting=config.max_waiting,
+            tls=tls,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Serves KV and begins to step.
+
+        Raises:
+            RuntimeError: the KV port can't be bound.
+        """
+        async with AsyncExitStack() as opening:
+            if self._holder is not None:
+                opening.enter_context(self._holder)
+            if self._fetcher is not None:
+                opening.enter_context(self._fetcher)
+            tasks = await opening.enter_async_context(asyncio.TaskGroup())
+            self._steps = tasks.create_task(self._step_forever(), name="virtual-engine-steps")
+            opening.callback(self._steps.cancel)
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._open.__aexit__(exc_type, exc, tb)
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    async def counters(self) -> Counters:
+        return self.load()
+
+    def load(self) -> Counters:
+        held = self._holder.staging.counts() if self._holder else None
+        return Counters(
+            running=self._batch.running,
+            waiting=self._batch.waiting,
+            free_blocks=self._cache.free,
+            leases=held.leases if held else 0,
+            staged_bytes=held.bytes if held else 0,
+            fetches=(held.fetches if held else 0) + (self._fetcher.running if self._fetcher else 0),
+        )
+
+    def totals(self) -> Mapping[str, int]:
+        batch = self._batch.totals
+        return {
+            "steps": batch.steps,
+            "prompt_tokens_computed": batch.prompt_tokens,
+            "prompt_tokens_reused": batch.reused_tokens,
+            "generated_tokens": batch.generated_tokens,
+            "preemptions": batch.preemptions,
+            "kv_bytes_sent": self._holder.server.bytes_sent if self._holder else 0,
+            "kv_bytes_received": self._fetcher.received if self._fetcher else 0,
+            **self._fetch_totals,
+        }
+
+    async def check(self) -> None:
+        if self._steps is None:
+            raise Unavailable("the engine has not started")
+        if self._steps.done():
+            raise EngineDead("the engine has stopped")
+
+    async def prefill(self, call: Call) -> Outcome:
+        """See `Engine.prefill`. Nothing of the answer is generated: the decode side generates the first token."""
+        began = self._clock.time()
+        job = self._reader.read(call)
+        if self._holder is None:
+            raise Unavailable("this worker does not compute KV for others")
+        whole = job.whole or ("staged_limit" if self._weight(job) > self._facts.max_staged_bytes else "")
+        if whole:
+            return Outcome(worker_pb2.Usage(), whole_reason=whole)
+        prompt = job.prompts[0]
+        lease = self._holder.reserve(len(prompt))
+        work = Prefill(self._prompt_kv, self._clock.time)
+        sequence = self._sequence(job, prompt, call, work)
+        try:
+            self._submit(sequence)
+            rows = await work.rows
+        except BaseException:
+            self._holder.staging.release(lease)
+            raise
+        finally:
+            self._drop(sequence)
+        hashed = content_hash(prompt, cache_salt=job.cache_salt)
+        return Outcome(
+            worker_pb2.Usage(prompt_tokens=len(prompt), cached_tokens=sequence.reused, computed_tokens=sequence.own),
+            timings=self._timings(began, work.admitted_at, None),
+            kv=self._holder.stage(lease, rows, hashed),
+        )
+
+    async def generate(self, call: Call, reply: Reply) -> Outcome:
+        """See `Engine.generate`."""
+        began = self._clock.time()
+        job = self._reader.read(call)
+        handle = None if job.whole or self._fetcher is None else call.kv
+        if handle is not None:
+            self._accept(handle, job)
+        answer = Answer(
+            job,
+            encoder(job, call, self._identity.model, int(self._clock.wall())),
+            reply,
+            self._voice,
+            self._facts.max_model_len,
+            self._prompt_state,
+            self._clock.time,
+        )
+        answer.report.reason = call.whole_reason or job.whole
+        sequences = [
+            self._sequence(job, job.prompts[choice.index // job.choices], call, choice, remote=handle is not None)
+            for choice in answer.choices
+        ]
+        try:
+            for sequence in sequences:
+                self._submit(sequence)
+            if handle is not None:
+                await answer.admitted
+                await self._take_over(handle, sequences[0], answer)
+            await answer.done
+        finally:
+            self._drop(*sequences)
+        usage = answer.usage
+        return Outcome(
+            worker_pb2.Usage(
+                prompt_tokens=usage.prompt,
+                completion_tokens=usage.completion,
+                cached_tokens=usage.cached,
+                computed_tokens=sum(sequence.own for sequence in sequences),
+            ),
+            finish_reason=answer.choices[0].finish_reason,
+            timings=self._timings(began, answer.admitted_at, answer.first_token_at),
+        )
+
+    async def hand_on(self, lease: bytes) -> kv_pb2.KvHandle:
+        if self._holder is None:
+            raise Unavailable("this worker holds no KV for others")
+        return self._holder.hand_on(lease)
+
+    def release(self, lease: bytes) -> None:
+        if self._holder is not None:
+            self._holder.staging.release(lease)
+
+    def _weight(self, job: Job) -> int:
+        return self._shape.blocks(len(job.prompts[0])) * self._shape.block_bytes
+
+    def _sequence(
+        self, job: Job, prompt: Ordered[int], call: Call, consumer: Consumer, *, remote: bool = False
+    ) -> Sequence:
+        keys = block_keys(prompt, self._shape.block_size, job.cache_salt)
+        order = self._clock.time() + call.priority * AGEING_SECONDS
+        return Sequence(prompt, keys, order, consumer, remote=remote)
+
+    def _submit(self, sequence: Sequence) -> None:
+        self._batch.add(sequence)
+        self._wake.set()
+
+    def _drop(self, *sequences: Sequence) -> None:
+        for sequence in sequences:
+            self._batch.remove(sequence)
+        self._wake.set()  # what they held may be what others wait for
+
+    def _accept(self, handle: kv_pb2.KvHandle, job: Job) -> None:
+        prompt = job.prompts[0]
+        check_handle(
+            handle,
+            model=self._identity.model,
+            version=self._identity.version,
+            revision=self._identity.revision,
+            layout=self._facts.layout,
+            content_hash=content_hash(prompt, cache_salt=job.cache_salt),
+            tokens=len(prompt),
+        )
+
+    async def _take_over(self, handle: kv_pb2.KvHandle, sequence: Sequence, answer: Answer) -> None:
+        """Fetches a prompt's KV into the sequence's blocks; where it does not come, the prompt is computed here."""
+        assert self._fetcher is not None
+        report = answer.report
+        report.connector, report.peer = CONNECTOR, handle.holder
+        first_block = sequence.reused // self._shape.block_size
+        began = self._clock.time()
+        self._fetch_totals["kv_fetches"] += 1
+        try:
+            fetched = await self._fetcher.fetch(handle, first_block)
+        except FetchFailed as failure:
+            self._fetch_totals["kv_fetch_failures"] += 1
+            report.outcome, report.reason = worker_pb2.KvReport.RECOMPUTED, failure.reason
+            self._batch.kv_lost(sequence)
+        else:
+            report.outcome, report.reason = worker_pb2.KvReport.TRANSFERRED, ""
+            report.bytes, report.blocks = fetched.bytes, fetched.blocks
+            answer.choices[0].knows(self._learn(sequence, fetched.rows), sequence)
+            self._batch.kv_arrived(sequence)
+        report.micros = round((self._clock.time() - began) * 1e6)
+        self._wake.set()
+
+    def _prompt_kv(self, sequence: Sequence) -> Rows:
+        """The KV of a whole prompt, computed."""
+        rows = kv_rows(sequence.prompt, self._shape.row)
+        self._learn(sequence, rows[sequence.reused :])
+        return rows
+
+    def _prompt_state(self, sequence: Sequence) -> int:
+        return self._learn(sequence, kv_rows(sequence.prompt, self._shape.row)[sequence.reused :])
+
+    def _learn(self, sequence: Sequence, rows: Rows) -> int:
+        """Notes what the prompt's full blocks hold, and returns the state that its answer follows from.
+
+        `rows` are the KV of the prompt but for what was reused; the last token's own is not read for the state.
+        """
+        size = self._shape.block_size
+        reused = sequence.reused // size
+        for index in range(reused, len(sequence.keys)):
+            at = (index - reused) * size
+            self._cache.fill(sequence.blocks[index], sequence.keys[index], digest(rows[at : at + size]))
+        last = len(sequence.prompt) - 1
+        full = last // size
+        tail = rows[full * size - sequence.reused : last - sequence.reused]
+        contents = [self._cache.content(block) for block in sequence.blocks[:full]]
+        return answer_state(contents, tail, sequence.prompt[last])
+
+    async def _step_forever(self) -> None:
+        due = self._clock.time()
+        while True:
+            plan = self._batch.begin()
+            if not (plan.computes or plan.preempt):
+                await self._wake.wait()
+                self._wake.clear()
+                due = self._clock.time()
+                continue
+            # From due time to due time, so that the pace does not depend on how long a step's own work takes.
+            now = self._clock.time()
+            due = max(due + plan.seconds, now)
+            await self._clock.sleep(due - now)
+            self._batch.finish(plan)
+
+    def _timings(self, began: float, admitted_at: float | None, first_token_at: float | None) -> worker_pb2.Timings:
+        def micros(moment: float | None) -> int:
+            return 0 if moment is None else round((moment - began) * 1e6)
+
+        return worker_pb2.Timings(
+            queued_micros=micros(admitted_at),
+            first_token_micros=micros(first_token_at),
+            total_micros=micros(self._clock.time()),
+        )
