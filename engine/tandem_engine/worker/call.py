@@ -174,7 +174,9 @@ class OpenCall:
         )
         if outcome.whole_reason:
             self._state.metrics.kv(pb.KvReport(outcome=pb.KvReport.WHOLE, reason=outcome.whole_reason))
-        self._state.metrics.call_finished(outcome.usage, timings)
+            self._state.metrics.call_ended("whole")
+        else:
+            self._state.metrics.call_finished(outcome.usage, timings)
         self._sender.end(self.lane, finished)
 
     def _fail(self, error: CallError) -> None:

@@ -193,4 +193,4 @@ async def _protocol_server(at: str, state: WorkerState, tls: Tls | None) -> Asyn
     try:
         yield port
     finally:
-        await server.stop(CLOSE_SECONDS if state.draining else None)
+        await server.stop(None if state.sessions else CLOSE_SECONDS)

@@ -40,52 +40,49 @@ class Verdict:
         self.ready, self.alive, self.why = True, True, ""
         self._last_sign, self._progress = now, progress
 
-    def hung(self, now: float, progress: object) -> None:
-        """A check did not come back. `progress` is anything that changes as the engine works."""
-        if progress != self._progress:
-            self._last_sign, self._progress = now, progress
-            return  # it works: what was believed stands
-        self.refused(now, progress, "it neither answers nor moves")
-
     def refused(self, now: float, progress: object, why: str) -> None:
-        """The engine said that it can't answer."""
-        self.ready, self.why = False, why
-        if progress != self._progress:
-            self._last_sign, self._progress = now, progress
-        if now - self._last_sign >= STUCK_SECONDS:
-            self.alive = False
+        """The engine said that it can't answer: who says so is neither stuck nor dead."""
+        self.ready, self.alive, self.why = False, True, why
+        self._last_sign, self._progress = now, progress
+
+    def failed(self, now: float, progress: object, why: str) -> None:
+        """A check broke or did not come back. `progress` is anything that changes as the engine works."""
+        if progress != self._progress:  # it works: what was believed of its answers stands
+            self.alive, self._last_sign, self._progress = True, now, progress
+        else:
+            self.ready, self.alive, self.why = False, now - self._last_sign < STUCK_SECONDS, why
 
     def dead(self, why: str) -> None:
         """The engine will never answer again."""
         self.ready, self.alive, self.why = False, False, why
 
 
-async def watch(state: WorkerState, interval: float = INTERVAL_SECONDS, check_seconds: float = CHECK_SECONDS) -> None:
+async def watch(state: WorkerState) -> None:
     """Keeps `state` at what the engine's checks say, until it is cancelled. The engine is entered."""
     verdict = Verdict(state.clock())
     while True:
         before = (verdict.ready, verdict.alive)
-        await _check(state.engine, verdict, state.clock, check_seconds)
+        await _check(state.engine, verdict, state.clock)
         state.engine_checked(ready=verdict.ready, alive=verdict.alive)
         if (verdict.ready, verdict.alive) != before:
             level = logging.INFO if verdict.ready else logging.ERROR
             text = "the engine can answer" if verdict.ready else f"the engine can't answer: {verdict.why}"
             log.log(level, text, extra={"alive": verdict.alive})
-        await asyncio.sleep(interval)
+        await asyncio.sleep(INTERVAL_SECONDS)
 
 
-async def _check(engine: Engine, verdict: Verdict, clock: Callable[[], float], seconds: float) -> None:
+async def _check(engine: Engine, verdict: Verdict, clock: Callable[[], float]) -> None:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(CHECK_SECONDS):
             await engine.check()
     except TimeoutError:
-        verdict.hung(clock(), _progress(engine))
+        verdict.failed(clock(), _progress(engine), "it neither answers nor moves")
     except EngineDead as error:
         verdict.dead(error.message)
     except Unavailable as error:
         verdict.refused(clock(), _progress(engine), error.message)
-    except Exception as error:  # a check that breaks says as much as one that refuses
-        verdict.refused(clock(), _progress(engine), repr(error))
+    except Exception as error:  # a check that breaks proves as little as one that hangs
+        verdict.failed(clock(), _progress(engine), f"its check broke: {error!r}")
     else:
         verdict.passed(clock(), _progress(engine))
 
