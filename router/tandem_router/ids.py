@@ -50,6 +50,9 @@ class ResponseIds:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (binascii.Error, ValueError):
             return None
+        if urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
+            # The decoder overlooks what is no base64; there is one spelling of an id.
+            return None
         nonce, mac, fields = raw[:_NONCE], raw[_NONCE : _NONCE + _MAC], raw[_NONCE + _MAC :]
         if not hmac.compare_digest(mac, self._mac(prefix, nonce, fields)):
             return None

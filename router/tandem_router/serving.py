@@ -38,12 +38,10 @@ class _Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._stopping.set)
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; a second one ends it at once."""
-    loop = asyncio.get_running_loop()
-    router = Router(settings, FileSource(settings.topology), tracer(settings.otlp_endpoint), time.monotonic)
-    config = uvicorn.Config(
-        RouterApp(router),
+def uvicorn_config(app: RouterApp, settings: Settings) -> uvicorn.Config:
+    """Uvicorn as this router wants it."""
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         http=DirectProtocol,
@@ -56,8 +54,13 @@ async def serve(settings: Settings) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; a second one ends it at once."""
+    router = Router(settings, FileSource(settings.topology), tracer(settings.otlp_endpoint), time.monotonic)
     stopping = asyncio.Event()
-    server = _Server(config, loop, stopping)
+    server = _Server(uvicorn_config(RouterApp(router), settings), asyncio.get_running_loop(), stopping)
     async with asyncio.TaskGroup() as tasks:
         ending = tasks.create_task(_end_orderly(router, server, stopping))
         await server.serve()

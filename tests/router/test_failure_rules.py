@@ -1,0 +1,254 @@
+"""What becomes of a request when a worker fails it, at every stage. Each house asserts at its end that all is given back."""
+
+import asyncio
+import json
+
+import httpx
+import openai
+import pytest
+from tandem_api.inference_service import RoutingSpec
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tests.router.fake_worker import FakeCall, Script, decode_well, fail_with, hang, prefill_well, words
+from tests.router.house import CHAT, STREAM, House, OpenHouse, fake
+
+
+def first_fails(script: Script, then: Script) -> Script:
+    """One script for the first call, whichever worker gets it, another for all others."""
+    left = [script]
+
+    async def either(call: FakeCall) -> None:
+        await (left.pop() if left else then)(call)
+
+    return either
+
+
+async def lose_session(call: FakeCall) -> None:
+    """The worker dies with the call."""
+    call.worker.drop_sessions()
+
+
+async def begin_then(call: FakeCall, end: Script) -> None:
+    call.started()
+    call.data(*words("Hel"))
+    await end(call)
+
+
+def events(text: str) -> list[str]:
+    return [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+
+
+RETRIED = pytest.mark.parametrize(
+    "failure",
+    [fail_with(pb.UNAVAILABLE), fail_with(pb.INTERNAL), fail_with(pb.OVERLOADED), lose_session],
+    ids=["unavailable", "internal", "overloaded", "session lost"],
+)
+
+
+@RETRIED
+async def test_a_failed_prefill_is_tried_at_another_worker(open_house: OpenHouse, failure: Script) -> None:
+    script = first_fails(failure, prefill_well)
+    prefill = [fake("prefill", f"p{n}", script) for n in range(2)]
+    async with open_house(prefill, [fake("decode", "d0")]) as h:
+        assert (await h.chat(STREAM)).status_code == 200
+        assert len(h.decode[0].calls) == 1
+        assert h.decode[0].calls[0].submit.HasField("kv")
+
+
+@RETRIED
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+async def test_a_decode_that_fails_before_its_first_byte_is_tried_elsewhere_with_kv_handed_on(
+    open_house: OpenHouse, failure: Script, body: dict[str, object]
+) -> None:
+    script = first_fails(failure, decode_well)
+    decode = [fake("decode", f"d{n}", script) for n in range(2)]
+    async with open_house([fake("prefill", "p0")], decode) as h:
+        answer = await h.chat(body)
+        assert answer.status_code == 200
+        assert "world" in answer.text
+        # The KV was computed once, and the first worker's bits are void.
+        assert len(h.prefill[0].calls) == 1
+        first, second = sorted((c for w in decode for c in w.calls), key=lambda c: c.submit.kv.lease)
+        assert h.prefill[0].handed_on == [first.submit.kv.lease]
+        assert second.submit.kv.lease != first.submit.kv.lease
+
+
+async def test_a_decode_that_started_but_sent_nothing_is_tried_elsewhere(open_house: OpenHouse) -> None:
+    async def start_and_fail(call: FakeCall) -> None:
+        call.started()
+        call.failed(pb.UNAVAILABLE)
+
+    script = first_fails(start_and_fail, decode_well)
+    async with open_house([fake("prefill", "p0")], [fake("decode", f"d{n}", script) for n in range(2)]) as h:
+        assert events((await h.chat(STREAM)).text)[-1] == "[DONE]"
+
+
+async def test_half_a_whole_answer_never_reaches_the_client(open_house: OpenHouse) -> None:
+    async def half(call: FakeCall) -> None:
+        call.started(content_bytes=1000)
+        call.data(b'{"half":')
+        call.failed(pb.INTERNAL)
+
+    script = first_fails(half, decode_well)
+    async with open_house(decode=[fake("decode", f"d{n}", script) for n in range(2)]) as h:
+        assert (await h.chat()).json()["choices"][0]["message"]["content"] == "Hello world"
+
+
+async def test_kv_that_is_gone_is_computed_again(open_house: OpenHouse) -> None:
+    script = first_fails(fail_with(pb.UNAVAILABLE), decode_well)
+    async with open_house([fake("prefill", "p0")], [fake("decode", f"d{n}", script) for n in range(2)]) as h:
+        h.prefill[0].hand_on_fails = True
+        assert (await h.chat(STREAM)).status_code == 200
+        assert len(h.prefill[0].calls) == 2
+        # The fake keeps the lease that it refused to hand on; a holder's TTL would end it.
+        h.prefill[0].leases.clear()
+
+
+async def test_a_failure_after_the_first_byte_is_a_typed_event_and_not_tried_again(open_house: OpenHouse) -> None:
+    async def fail_late(call: FakeCall) -> None:
+        await begin_then(call, fail_with(pb.INTERNAL, "the engine died"))
+
+    async with open_house([fake("prefill", "p0")], [fake("decode", f"d{n}", fail_late) for n in range(2)]) as h:
+        answer = await h.chat(STREAM)
+        assert answer.status_code == 200
+        *_, error, done = events(answer.text)
+        assert json.loads(error)["error"] == {
+            "message": "the engine died", "type": "server_error", "param": None, "code": "internal_error",
+        }  # fmt: skip
+        assert done == "[DONE]"
+        assert sum(len(w.calls) for w in h.decode) == 1
+
+
+async def test_a_session_lost_after_the_first_byte_is_a_typed_event(open_house: OpenHouse) -> None:
+    async def die_late(call: FakeCall) -> None:
+        await begin_then(call, lose_session)
+
+    async with open_house(decode=[fake("decode", "d0", die_late)]) as h:
+        with pytest.raises(openai.APIError, match="connection to the model's worker was lost"):
+            async for _ in await h.openai().chat.completions.create(**STREAM):
+                pass
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+async def test_a_clients_own_mistake_is_told_at_once_and_counts_against_no_worker(
+    open_house: OpenHouse, role: str
+) -> None:
+    refuse = fail_with(pb.INVALID_REQUEST, "messages must not be empty", param="messages")
+    prefill = [fake("prefill", f"p{n}", refuse if role == "prefill" else prefill_well) for n in range(2)]
+    decode = [fake("decode", f"d{n}", refuse) for n in range(2)]
+    async with open_house(prefill, decode) as h:
+        for attempt in range(10):
+            answer = await h.chat()
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
+            assert sum(len(w.calls) for w in (prefill if role == "prefill" else decode)) == attempt + 1
+        assert not any(worker.ejected for worker in h.router.fleet.workers)
+
+
+async def test_a_kv_mismatch_is_an_error_and_never_an_answer(open_house: OpenHouse) -> None:
+    script = first_fails(fail_with(pb.KV_MISMATCH, "the KV is of another prompt"), decode_well)
+    async with open_house([fake("prefill", "p0")], [fake("decode", f"d{n}", script) for n in range(2)]) as h:
+        answer = await h.chat()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "kv_mismatch")
+
+
+async def test_when_no_worker_is_left_the_last_failure_is_told(open_house: OpenHouse) -> None:
+    decode = [fake("decode", f"d{n}", fail_with(pb.UNAVAILABLE, "draining")) for n in range(2)]
+    async with open_house([fake("prefill", "p0")], decode) as h:
+        answer = await h.chat(STREAM)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (503, "draining")
+        assert int(answer.headers["retry-after"]) > 0
+        assert [len(w.calls) for w in decode] == [1, 1]
+
+
+async def test_a_request_that_a_transfer_cant_carry_runs_whole_at_decode(open_house: OpenHouse) -> None:
+    async def cant(call: FakeCall) -> None:
+        call.finished(whole_reason="echo")
+
+    async with open_house([fake("prefill", "p0", cant)], [fake("decode", "d0")]) as h:
+        assert (await h.chat()).status_code == 200
+        assert h.decode[0].calls[0].submit.whole_reason == "echo"
+        name = 'tandem_router_kv_outcomes_total{outcome="whole",reason="echo",service="default/m",version="v1"}'
+        assert await h.metric(name) == 1
+
+
+async def test_a_service_without_prefill_runs_at_decode_alone(open_house: OpenHouse) -> None:
+    async with open_house(decode=[fake("decode", "d0")]) as h:
+        assert (await h.chat()).status_code == 200
+        assert h.decode[0].calls[0].submit.whole_reason == "aggregated"
+
+
+async def test_the_deadline_is_a_504_and_cancels_the_worker(open_house: OpenHouse) -> None:
+    routing = RoutingSpec(request_timeout=0.3)
+    async with open_house([fake("prefill", "p0", hang)], [fake("decode", "d0")], routing=routing) as h:
+        answer = await h.chat()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set())
+        assert 0 < h.prefill[0].calls[0].submit.time_left_ms <= 300
+
+
+async def test_the_deadline_of_a_stream_is_a_typed_event(open_house: OpenHouse) -> None:
+    async def never_end(call: FakeCall) -> None:
+        await begin_then(call, hang)
+
+    routing = RoutingSpec(request_timeout=0.3)
+    async with open_house(decode=[fake("decode", "d0", never_end)], routing=routing) as h:
+        *_, error, done = events((await h.chat(STREAM)).text)
+        assert json.loads(error)["error"]["code"] == "deadline_exceeded"
+        assert done == "[DONE]"
+
+
+async def leave(h: House, when: "asyncio.Future[None] | None" = None) -> None:
+    """A client that sends a request and goes away."""
+    async with httpx.AsyncClient(base_url=h.url) as client:
+        sending = asyncio.create_task(client.post("/v1/chat/completions", json=STREAM))
+        await h.until(lambda: any(call for w in (*h.prefill, *h.decode) for call in w.open.values()))
+        sending.cancel()
+        await asyncio.wait([sending])
+
+
+async def test_a_client_that_leaves_during_prefill_cancels_it(open_house: OpenHouse) -> None:
+    async with open_house([fake("prefill", "p0", hang)], [fake("decode", "d0")]) as h:
+        await leave(h)
+        await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set())
+        assert not h.decode[0].calls
+
+
+async def test_a_client_that_leaves_during_decode_cancels_it_and_releases_the_lease(open_house: OpenHouse) -> None:
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0", hang)]) as h:
+        await leave(h)
+        await h.until(lambda: h.decode[0].calls[0].cancelled.is_set())
+        await h.until(lambda: not h.prefill[0].leases)
+
+
+async def test_a_lease_that_arrives_after_the_client_left_is_released(open_house: OpenHouse) -> None:
+    async def finish_anyway(call: FakeCall) -> None:
+        await call.cancelled.wait()
+        await prefill_well(call)
+
+    async with open_house([fake("prefill", "p0", finish_anyway)], [fake("decode", "d0")]) as h:
+        await leave(h)
+        await h.until(lambda: bool(h.prefill[0].calls))
+        await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set() and not h.prefill[0].leases)
+
+
+async def test_the_lease_is_released_at_the_first_byte(open_house: OpenHouse) -> None:
+    async def wait_for_release(call: FakeCall) -> None:
+        call.started()
+        call.data(*words("Hel"))
+        while h.prefill[0].leases:
+            await asyncio.sleep(0.005)
+        call.data(b"data: [DONE]\n\n")
+        call.finished()
+
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0", wait_for_release)]) as h:
+        assert events((await h.chat(STREAM)).text)[-1] == "[DONE]"
+
+
+async def test_the_prefill_place_is_free_while_decode_runs(open_house: OpenHouse) -> None:
+    prefill = fake("prefill", "p0", max_running=1)
+    async with open_house([prefill], [fake("decode", "d0", hang)], routing=RoutingSpec(request_timeout=5)) as h:
+        asking = [asyncio.create_task(h.chat(STREAM)) for _ in range(3)]
+        await h.until(lambda: len(h.decode[0].open) == 3)
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
