@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class TandemKVConnector(KVConnectorBase_V1):
     """See KVConnectorBase_V1 for what vLLM calls when."""
 
+    mover_type = Mover
+
     def __init__(self, vllm_config: "VllmConfig", role: KVConnectorRole, kv_cache_config: "KVCacheConfig") -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         self._settings = TransferSettings.of(vllm_config)
@@ -75,7 +77,7 @@ class TandemKVConnector(KVConnectorBase_V1):
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         cache = rank_cache(kv_caches, self._kv_cache_config)
         parallel = self._vllm_config.parallel_config
-        self._mover = Mover(
+        self._mover = self.mover_type(
             cache,
             self._settings,
             rank=get_tensor_model_parallel_rank(),

@@ -164,7 +164,12 @@ class Mover:
     def _stage(self, hold: Hold) -> int:
         layers = [memoryview(layer.numpy()).cast("B") for layer in self.take_blocks(hold)]
         kv = StagedKv(
-            hold.content_hash, hold.tokens, len(hold.block_ids), self._cache.heads, self._cache.head_bytes, layers
+            content_hash=hold.content_hash,
+            tokens=hold.tokens,
+            blocks=len(hold.block_ids),
+            heads=self._cache.heads,
+            head_bytes=self._cache.head_bytes,
+            layers=layers,
         )
         self._staging.stage(hold.lease, kv)
         return kv.bytes
