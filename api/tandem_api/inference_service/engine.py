@@ -1,10 +1,10 @@
 """What computes: the `engine` of a version."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from tandem_api.inference_service.arguments import Argument
+from tandem_api.inference_service.arguments import Arguments
 from tandem_api.inference_service.base import Spec
 from tandem_api.inference_service.quantities import Duration
 
@@ -54,7 +54,7 @@ class EngineSpec(Spec):
 
     type: Literal["vllm", "virtual"] = "vllm"
     """`vllm` computes; `virtual` simulates."""
-    args: Annotated[tuple[Argument, ...], Field(max_length=64)] = ()
+    args: Arguments = ()
     """Arguments of `vllm serve`, as on its command line: `--max-model-len=32768`."""
     virtual: VirtualEngineSpec = VirtualEngineSpec()
     """Of the virtual engine; read where `type` is `virtual` and in a rehearsal."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tandem_api.inference_service.roles import merged
+from tandem_api.inference_service.base import Rule
+from tandem_api.inference_service.roles import GPU, merged
 
 if TYPE_CHECKING:
     from tandem_api.inference_service.service import InferenceServiceSpec
@@ -42,7 +43,84 @@ def path_text(location: Location) -> str:
     return text
 
 
-CEL: Final[tuple[tuple[str, str], ...]] = ()
+_SEVERAL: Final = "!has(self.experiment) && self.versions.size() > 1"
+_WEIGHED: Final = f"{_SEVERAL} && self.versions.all(v, has(v.weight))"
+_IMMUTABLE: Final = "can't be changed: clients call the model by it; make another InferenceService"
+
+
+def _tensor(role: str) -> str:
+    """An expression for the tensor parallelism of a role in version `v`."""
+    return (
+        f"(has(v.{role}) && has(v.{role}.parallelism) ? v.{role}.parallelism.tensor : "
+        f"has(self.{role}) && has(self.{role}.parallelism) ? self.{role}.parallelism.tensor : 1)"
+    )
+
+
+def _gpus(role: str) -> str:
+    """An expression for whether a worker of a role in version `v` has a GPU for each rank, or names none."""
+
+    def enough(resources: str) -> str:
+        named = f"has({resources}.limits) && '{GPU}' in {resources}.limits"
+        return f"(!({named}) || int(string({resources}.limits['{GPU}'])) >= {_tensor(role)})"
+
+    return (
+        f"(has(v.{role}) && has(v.{role}.resources) ? {enough(f'v.{role}.resources')} : "
+        f"!has(self.{role}) || !has(self.{role}.resources) || {enough(f'self.{role}.resources')})"
+    )
+
+
+CEL: Final = (
+    Rule(
+        f"!({_SEVERAL}) || self.versions.all(v, has(v.weight))",
+        "each of several versions needs a weight, and they must sum to 100",
+        at=".versions",
+    ),
+    Rule(
+        f"!({_WEIGHED}) || self.versions.map(v, v.weight).sum() == 100",
+        "weights of several versions must sum to 100",
+        # Two are listed; a list of any length costs more than an API server allows.
+        says="self.versions.size() == 2 ? "
+        "'weights are %d and %d: they must sum to 100'.format([self.versions[0].weight, self.versions[1].weight]) : "
+        "'weights sum to %d: they must sum to 100'.format([self.versions.map(v, v.weight).sum()])",
+        at=".versions",
+    ),
+    Rule(
+        "has(self.experiment) || self.versions.size() > 1 || self.versions.all(v, !has(v.weight) || v.weight == 100)",
+        "a single version gets weight 100: remove the weight, or add versions",
+        at=".versions",
+    ),
+    Rule(
+        "!has(self.experiment) || self.versions.all(v, !has(v.weight))",
+        "weights must not be given beside spec.experiment, which moves the traffic",
+        at=".versions",
+    ),
+    *(
+        Rule(
+            f"!has(self.experiment) || self.versions.exists(v, v.name == self.experiment.{name})",
+            f"{name} must be the name of a version",
+            at=f".experiment.{name}",
+        )
+        for name in ("champion", "challenger")
+    ),
+    Rule(
+        f"self.versions.all(v, !(has(self.prefill) || has(v.prefill)) || "
+        f"{_tensor('prefill')} % {_tensor('decode')} == 0 || {_tensor('decode')} % {_tensor('prefill')} == 0)",
+        "parallelism.tensor of prefill or decode must be a multiple of the other's, so that KV heads can be dealt out "
+        "again",
+    ),
+    *(
+        Rule(
+            f"self.versions.all(v, {_gpus(role)})",
+            f"parallelism.tensor of {role} must not be more than its limit of {GPU}: each rank needs one",
+        )
+        for role in ("prefill", "decode")
+    ),
+    Rule(
+        "has(self.model) == has(oldSelf.model) && (!has(self.model) || self.model == oldSelf.model)",
+        f"model {_IMMUTABLE}",
+    ),
+)
+"""The same for an API server, and that `model` stays as it is, which only it can know."""
 
 
 def problems(spec: InferenceServiceSpec) -> Iterator[Problem]:

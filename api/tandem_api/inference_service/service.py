@@ -82,7 +82,7 @@ class InferenceService(Spec):
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",
+                "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
                 "metadata.name must be a DNS label of at most 63 characters: names of Services are made of it",
             )
         )
