@@ -110,7 +110,8 @@ class Pod:
             raise
 
     async def _live(self) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
+        for folder in (self._folder, self._logs):
+            folder.mkdir(parents=True, exist_ok=True)
         await self._mount()
         policy = self._template.spec.restart_policy
         for run in self._inits:

@@ -1,0 +1,182 @@
+"""The platform on one machine: every worker of a plan and a router, as processes that live and end together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tandem_operator.planning import ServicePlan
+
+from tandem_cli.platform.errors import PlatformError
+from tandem_cli.platform.failing import explain, failed_container
+from tandem_cli.platform.machine import make_node
+from tandem_cli.platform.ports import router_port
+from tandem_cli.platform.routing import ROUTER, router_template, url_of, write_topology
+from tandem_cli.platform.settings import PlatformSettings
+from tandem_cli.platform.workers import Worker, make_workers
+from tandem_cli.runner import Node, Pod, PodTemplate, Scratch, loopback_addresses, run_pod, scratch_folder
+from tandem_cli.status import all_routable, fetch_status
+
+_POLL = 0.05
+"""Seconds between two looks at the router's status while it comes up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    topology: Path
+    logs: Path
+
+
+class Platform:
+    """Processes that run until the block of `run_platform` ends."""
+
+    def __init__(
+        self,
+        plans: Sequence[ServicePlan],
+        workers: Sequence[Worker],
+        settings: PlatformSettings,
+        node: Node,
+        files: _Files,
+        created: int,
+    ) -> None:
+        self._plans = plans
+        self._workers = {worker.name: worker for worker in workers}
+        self._settings = settings
+        self._node = node
+        self._files = files
+        self._created = created
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._seen_ready: set[str] = set()
+        self._reachable: dict[str, str] | None = None
+        self._router_ends, self._workers_end = asyncio.Event(), asyncio.Event()
+        port = router_port(settings.host, settings.port)
+        self._router = router_template(files.topology, settings.host, port, settings.grace)
+        self.url = url_of(settings.host, port)
+        self.logs = files.logs
+        self.pods: dict[str, Pod] = {}
+        """By name, once they run: the workers' and the router's."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all pods, the router first."""
+        return (ROUTER, *self._workers)
+
+    async def until_ready(self) -> None:
+        """Returns when the router has a ready session to every worker.
+
+        Raises:
+            PlatformError: something can't start.
+        """
+        serving = asyncio.create_task(self._until_routable())
+        try:
+            await asyncio.wait({serving, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                self._failure.result()
+            await serving
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    def kill(self) -> None:
+        """Ends what still ends, at once."""
+        for pod in self.pods.values():
+            pod.kill()
+
+    async def run(self, scratch: Scratch, random: Random) -> None:
+        """Runs all pods; when cancelled, drains the router, then ends the workers."""
+        self._publish()
+        ports = {port for worker in self._workers.values() for port in worker.ports}
+        addresses = loopback_addresses(random, sorted(ports))
+        router = asyncio.create_task(self._keep(self._router, "127.0.0.1", scratch, self._router_ends))
+        workers = [
+            asyncio.create_task(self._keep(self._capped(worker.template), next(addresses), scratch, self._workers_end))
+            for worker in self._workers.values()
+        ]
+        try:
+            await asyncio.wait({router, *workers}, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            self._router_ends.set()
+            await asyncio.wait({router})
+            self._workers_end.set()
+            await asyncio.gather(router, *workers)
+
+    async def _keep(self, template: PodTemplate, address: str, scratch: Scratch, end: asyncio.Event) -> None:
+        async with run_pod(template, address=address, node=self._node, scratch=scratch, on_change=self._notice) as pod:
+            self.pods[pod.name] = pod
+            await end.wait()
+
+    def _capped(self, template: PodTemplate) -> PodTemplate:
+        """Calls have ended with the router, so a worker needs no more grace than the router had."""
+        grace = min(template.spec.termination_grace_period_seconds, self._settings.grace)
+        return template.model_copy(
+            update={"spec": template.spec.model_copy(update={"termination_grace_period_seconds": grace})}
+        )
+
+    def _notice(self, pod: Pod) -> None:
+        """Follows a pod's state: tells the router of workers, and notices what can't start."""
+        if pod.state.ready:
+            self._seen_ready.add(pod.name)
+        self._publish()
+        if pod.name in self._seen_ready or self._failure.done() or self._router_ends.is_set():
+            return
+        if pod.state.problem:
+            self._failure.set_exception(PlatformError(f"{pod.name} can't start: {pod.state.problem}"))
+        elif (container := failed_container(pod.state)) is not None:
+            self._failure.set_exception(explain(pod, container))
+
+    def _publish(self) -> None:
+        """Writes the topology where it has changed: workers whose containers have started."""
+        reachable = {
+            name: pod.address
+            for name, pod in self.pods.items()
+            if name in self._workers and all(container.started for container in pod.state.containers)
+        }
+        if reachable != self._reachable:
+            self._reachable = reachable
+            workers = [(self._workers[name], address) for name, address in reachable.items()]
+            write_topology(self._files.topology, self._plans, workers, self._created)
+
+    async def _until_routable(self) -> None:
+        while True:
+            status = await fetch_status(self.url)
+            if status is not None and all_routable(status, self._workers):
+                return
+            await asyncio.sleep(_POLL)
+
+
+@asynccontextmanager
+async def run_platform(
+    plans: Sequence[ServicePlan], settings: PlatformSettings, *, random: Random, created: int
+) -> AsyncIterator[Platform]:
+    """Starts the platform, and ends all of it when the block ends: the router drains, then the workers go.
+
+    Args:
+        plans: what to run.
+        settings: how.
+        random: draws loopback addresses.
+        created: Unix seconds, for /v1/models.
+
+    Raises:
+        PlatformError: it can't begin; see `Platform.until_ready` for what fails later.
+    """
+    workers = make_workers(plans, gpus=settings.gpus)
+    async with scratch_folder() as scratch:
+        state = settings.state or scratch.folder
+        files = _Files(state / "topology.json", state / "logs")
+        await asyncio.to_thread(files.logs.mkdir, parents=True, exist_ok=True)
+        node = make_node(plans, settings.environment, settings.cache, files.logs)
+        platform = Platform(plans, workers, settings, node, files, created)
+        running = asyncio.create_task(platform.run(scratch, random))
+        try:
+            yield platform
+        finally:
+            running.cancel()
+            while not running.done():
+                try:
+                    await asyncio.wait({running})
+                except asyncio.CancelledError:
+                    platform.kill()
+            if not running.cancelled():
+                running.result()

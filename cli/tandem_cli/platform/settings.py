@@ -1,0 +1,24 @@
+"""What the local platform is told, as a value: the flags of `tandem up` become it, tests make it by hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformSettings:
+    """Durations are in seconds."""
+
+    cache: Path
+    """Folder in which fetched models stay between runs."""
+    environment: Mapping[str, str]
+    """The machine's, which every program inherits: proxies, certificates, credentials."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """Of the router; 0: any that is free."""
+    gpus: tuple[str, ...] | None = None
+    """To deal out; None: workers see what there is."""
+    state: Path | None = None
+    """Folder for topology and logs, which stays; None: a temporary one."""
+    grace: float = 30.0
+    """How long open streams may go on after Ctrl-C."""
