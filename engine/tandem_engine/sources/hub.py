@@ -24,7 +24,6 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoSibling
 
-from tandem_engine.sources.digests import PIECE
 from tandem_engine.sources.downloading import download, retrying
 from tandem_engine.sources.errors import (
     AccessDenied,
@@ -173,6 +172,8 @@ class _Hub:
         asked = f"{response.url.host} answered {status} for {what}"
         if status >= 500 or status in (408, 429):
             return Transient(asked, _seconds(response.headers.get("retry-after", "")))
+        if response.headers.get("x-error-code") == "GatedRepo":
+            return AccessDenied(f"{what} is gated{self._refused()}. {_HOW_TO_GET_IN}")
         if status in (401, 403):
             return AccessDenied(f"{asked}{self._refused()}. {_HOW_TO_GET_IN}")
         if status in (404, 410):
@@ -202,11 +203,12 @@ class _Store:
             get_session().stream("GET", url, headers=headers, timeout=hub.timeout, follow_redirects=True) as response,
         ):
             if response.status_code not in (200, 206):
-                raise hub.failed(response, file.name)
+                raise hub.failed(response, f"hf://{self.repo}@{self.commit} ({file.name})")
             begins = start if response.status_code == 206 else 0
             if response.status_code == 206 and not _is_range(response, start, file.size):
                 raise Transient(f"{response.url.host} answered with another range of {file.name} than was asked for")
-            yield Body(begins, response.iter_raw(PIECE))
+            # As they come: pieces of a fixed size would lose what is in the last one when the line is cut.
+            yield Body(begins, response.iter_raw())
 
 
 def _is_range(response: httpx2.Response, start: int, size: int) -> bool:

@@ -25,9 +25,11 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import (
+    ConnectionError as NoConnection,
+)
 from urllib3.exceptions import HTTPError
 
-from tandem_engine.sources.digests import PIECE
 from tandem_engine.sources.downloading import download, retrying
 from tandem_engine.sources.errors import AccessDenied, Changed, InvalidUri, NotFound, SourceError, Transient
 from tandem_engine.sources.modelfolder import needed_files
@@ -37,6 +39,8 @@ from tandem_engine.sources.source import Body, RemoteFile, Work, WrittenFile
 
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*?))?(\?pin=(?P<pin>[0-9a-f]{32}))?")
 _MOST_OBJECTS = 10_000
+_PIECE = 1 << 16
+"""Bytes that are read at once; so many are lost when a line is cut."""
 _TRANSIENT_CODES = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "InternalError", "Throttling"})
 
 
@@ -157,7 +161,7 @@ class _Bucket:
             head = self.client.head_object(
                 Bucket=self.name, Key=_key(prefix, file), IfMatch=file.version, ChecksumMode="ENABLED"
             )
-        return RemoteFile(file.name, file.size, _digests(head, file.version), file.version)
+        return RemoteFile(file.name, file.size, digests_of(head, file.version), file.version)
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class _Store:
                 Bucket=self.bucket.name, Key=_key(self.prefix, file), IfMatch=file.version, **ranged
             )
             with closing(response["Body"]) as body:
-                yield Body(start if "ContentRange" in response else 0, body.iter_chunks(PIECE))
+                yield Body(start if "ContentRange" in response else 0, body.iter_chunks(_PIECE))
 
 
 @contextmanager
@@ -188,10 +192,12 @@ def _understood(what: str) -> Iterator[None]:
             f"There are no AWS credentials for {what}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: "
             "from a Secret), or give the service account a role."
         ) from error
-    except (HTTPClientError, IncompleteReadError, HTTPError) as error:
+    except (NoConnection, HTTPClientError, IncompleteReadError, HTTPError) as error:
         raise Transient(f"S3 does not answer for {what} ({type(error).__name__})") from error
     except BotoCoreError as error:
-        raise SourceError(f"The S3 client can't be used for {what}: {error} Check the AWS_ variables.") from error
+        raise SourceError(
+            f"The S3 client can't be used for {what} ({type(error).__name__}). Check the AWS_ variables."
+        ) from error
 
 
 def _failed(error: ClientError, what: str) -> Exception:
@@ -212,7 +218,8 @@ def _failed(error: ClientError, what: str) -> Exception:
     return SourceError(f"S3 answered {code} for {what}. Check AWS_ENDPOINT_URL and AWS_REGION.")
 
 
-def _digests(head: Mapping[str, Any], etag: str) -> dict[str, str]:
+def digests_of(head: Mapping[str, Any], etag: str) -> dict[str, str]:
+    """The checksums of an object's whole content, from the answer to HeadObject and the ETag."""
     digests: dict[str, str] = {}
     if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
         for algorithm, field in (("sha256", "ChecksumSHA256"), ("crc32", "ChecksumCRC32")):
