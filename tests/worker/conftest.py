@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc.aio
@@ -20,6 +20,8 @@ from tandem_proto.protocol import MAX_MESSAGE_BYTES
 from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWorkerStub
+
+from tests.worker import recording
 
 SECONDS = 30.0
 
@@ -102,6 +104,15 @@ async def echo(call: Call, reply: Reply) -> Outcome:
         await asyncio.sleep(0)
     reply.data(b"data: [DONE]\n\n")
     return Outcome(pb.Usage(prompt_tokens=3, completion_tokens=len(words)), "stop")
+
+
+async def look_until(so: Callable[[], Awaitable[bool]]) -> None:
+    """Returns when a look says so."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if await so():
+                return
+            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -216,12 +227,12 @@ class Worker:
 
     async def at_rest(self) -> None:
         """Returns when nothing is open any more."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                counters = (await self.describe()).counters
-                if not counters["open_calls"] and not counters["outbox_bytes"] and not counters["running"]:
-                    return
-                await asyncio.sleep(0.01)
+
+        async def rests() -> bool:
+            counters = (await self.describe()).counters
+            return not counters["open_calls"] and not counters["outbox_bytes"] and not counters["running"]
+
+        await look_until(rests)
 
 
 def config(role: str, **changes: object) -> WorkerConfig:
@@ -231,44 +242,69 @@ def config(role: str, **changes: object) -> WorkerConfig:
     return WorkerConfig.model_validate(plain | changes)
 
 
-@pytest.fixture
-def running() -> Callable[..., object]:
-    """A context manager that runs a worker: `async with running("decode", engine=...) as worker`."""
-
-    @asynccontextmanager
-    async def run(
-        role: str = "decode", engine: FakeEngine | None = None, tls: Tls | None = None, **changes: object
-    ) -> AsyncIterator[Worker]:
-        engine = engine or FakeEngine()
-        orders = Orders(asyncio.Event(), asyncio.Event())
-        registry = CollectorRegistry()
-        bound: asyncio.Future[BoundPorts] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(
-            run_worker(
-                config(role, **changes),
-                lambda: engine,
-                PrefillRole() if role == "prefill" else DecodeRole(),
-                host="127.0.0.1",
-                name=f"{role}-0",
-                tls=tls,
-                registry=registry,
-                orders=orders,
-                bound=bound.set_result,
-            )
+@asynccontextmanager
+async def running_worker(
+    role: str = "decode", engine: FakeEngine | None = None, tls: Tls | None = None, **changes: object
+) -> AsyncIterator[Worker]:
+    """Runs a worker while entered, with `changes` to its configuration."""
+    engine = engine or FakeEngine()
+    orders = Orders(asyncio.Event(), asyncio.Event())
+    registry = CollectorRegistry()
+    bound: asyncio.Future[BoundPorts] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        run_worker(
+            config(role, **changes),
+            lambda: engine,
+            PrefillRole() if role == "prefill" else DecodeRole(),
+            host="127.0.0.1",
+            name=f"{role}-0",
+            tls=tls,
+            registry=registry,
+            orders=orders,
+            bound=bound.set_result,
         )
-        try:
-            async with asyncio.timeout(SECONDS):
-                await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
-            yield Worker(engine, bound.result(), orders, registry, task, role, tls)
-        finally:
-            orders.stop.set()
-            async with asyncio.timeout(SECONDS):
-                await task
-            assert engine.entered == 0
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
+        yield Worker(engine, bound.result(), orders, registry, task, role, tls)
+    finally:
+        orders.stop.set()
+        async with asyncio.timeout(SECONDS):
+            await task
+        assert engine.entered == 0
 
-    return run
+
+async def converse(role: str, messages: list[pb.Upward]) -> list[pb.Downward]:
+    """Says recorded messages, the first of which is a Hello, to a worker with the recorded sessions' engine."""
+    engine = FakeEngine(answering=recording.answer, leases={b"held"})
+    async with running_worker(role, engine) as worker, worker.channel() as channel:
+        router = Router(worker.stub(channel).Session())
+        reading = asyncio.create_task(router.read())
+        await router.send(messages[0])
+        await router.ready()
+        await router.until(lambda: router.hellos[-1].limits.max_running > 0)
+        for message in messages[1:]:
+            await router.send(message)
+        for call_id in recording.SENT[role]:
+            await router.end_of(call_id)
+        await router.stream.done_writing()
+        await reading
+        return router.frames
+
+
+@pytest.fixture
+def running() -> Callable[..., AbstractAsyncContextManager[Worker]]:
+    """A context manager that runs a worker: `async with running("decode", engine=...) as worker`."""
+    return running_worker
 
 
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
+    """Waits for what only looking can tell."""
+    return look_until

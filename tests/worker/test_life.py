@@ -24,9 +24,11 @@ async def probe(worker, service: str) -> int:
 
 async def probed(worker, service: str, status: int) -> None:
     """Returns when a probe says so."""
-    async with asyncio.timeout(30):
-        while await probe(worker, service) != status:
-            await asyncio.sleep(0.01)
+    async with worker.channel(worker.ports.health) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service), timeout=30)
+        async for response in watch:
+            if response.status == status:
+                return
 
 
 class Starting:
@@ -162,11 +164,14 @@ async def test_draining_takes_no_calls_and_finishes_those_that_run(running, engi
 
 
 async def test_a_call_beyond_the_grace_ends_with_a_typed_error(running, engine):
-    async with running(engine=engine, grace_seconds=0.1) as worker, worker.session() as router:
-        async with an_open_call(engine, router):
-            worker.orders.stop.set()
-            assert (await router.end_of(1)).end.code == pb.UNAVAILABLE
-            assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 0
+    async with (
+        running(engine=engine, grace_seconds=0.1) as worker,
+        worker.session() as router,
+        an_open_call(engine, router),
+    ):
+        worker.orders.stop.set()
+        assert (await router.end_of(1)).end.code == pb.UNAVAILABLE
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 0
 
 
 async def test_a_draining_prefill_worker_serves_its_leases_until_they_are_gone(running, engine):
@@ -194,11 +199,14 @@ async def test_drain_over_grpc_says_what_is_left_and_does_not_end_the_process(ru
 
 
 async def test_a_second_order_ends_the_worker_at_once(running, engine):
-    async with running(engine=engine, grace_seconds=600) as worker, worker.session() as router:
-        async with an_open_call(engine, router):
-            worker.orders.stop.set()
-            worker.orders.kill.set()
-            assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 1
+    async with (
+        running(engine=engine, grace_seconds=600) as worker,
+        worker.session() as router,
+        an_open_call(engine, router),
+    ):
+        worker.orders.stop.set()
+        worker.orders.kill.set()
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 1
 
 
 async def test_describe_says_what_the_worker_is_and_holds(running, engine):

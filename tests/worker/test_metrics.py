@@ -11,7 +11,7 @@ from tandem_engine.errors import InvalidRequest
 from tandem_engine.worker.metrics import MAX_REASONS, WorkerMetrics
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
-UNITS = ("_seconds", "_bytes", "_created")  # the last are prometheus-client's own
+UNITS = ("_info", "_seconds", "_bytes", "_created")  # the last are prometheus-client's own
 COUNTED = {"ready", "draining", "sessions", "open_calls", "running_calls", "waiting_calls"}
 COUNTED |= {"kv_blocks", "kv_free_blocks", "kv_leases", "kv_fetches"}
 

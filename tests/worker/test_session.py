@@ -251,18 +251,22 @@ async def test_an_unforeseen_error_is_internal_and_tells_clients_nothing(running
     assert record.exc_info[1] is error
 
 
-async def test_a_lost_session_cancels_its_calls_and_no_others(running, engine):
+async def _only_session(worker, name: str) -> bool:
+    return list((await worker.describe()).sessions) == [name]
+
+
+async def test_a_lost_session_cancels_its_calls_and_no_others(running, engine, eventually):
     engine.answering = held = Held()
     async with running(engine=engine) as worker, worker.session("stays") as stays:
         async with worker.session("goes") as goes:
             for router in (stays, goes):
                 await router.submit(1, {})
                 await held.begun.acquire()
-        await asyncio.wait_for(until(lambda: held.cancelled == 1), 30)
+        await eventually(lambda: _only_session(worker, "stays"))
+        assert held.cancelled == 1
         held.go.set()
         assert isinstance((await stays.end_of(1)).end, pb.Finished)
         await worker.at_rest()
-        assert list((await worker.describe()).sessions) == ["stays"]
 
 
 async def test_a_router_that_closes_its_side_ends_the_session(running, engine):
@@ -275,7 +279,11 @@ async def test_a_router_that_closes_its_side_ends_the_session(running, engine):
         assert held.cancelled == 1
 
 
-async def test_a_router_that_does_not_read_is_dropped(running, engine, monkeypatch):
+async def _no_session(worker) -> bool:
+    return not (await worker.describe()).sessions
+
+
+async def test_a_router_that_does_not_read_is_dropped(running, engine, monkeypatch, eventually):
     monkeypatch.setattr(session_module, "OUTBOX_BYTES", 4 * 2**20)
     ended = asyncio.Event()
 
@@ -293,12 +301,12 @@ async def test_a_router_that_does_not_read_is_dropped(running, engine, monkeypat
         stream = worker.stub(channel).Session()
         submit = pb.Submit(call_id=1, response_id="r1", api=pb.API_CHAT_COMPLETIONS, body=b"{}")
         hello = pb.Hello(protocol_min=1, protocol_max=1, router="deaf")
-        while not (await worker.describe()).load.ready:
-            await asyncio.sleep(0.01)
+        async with worker.session("reads"):  # which is to say: the worker is ready
+            pass
         await stream.write(pb.Upward(hello=hello, submits=[submit]))
         await asyncio.wait_for(ended.wait(), 30)
         await worker.at_rest()
-        assert list((await worker.describe()).sessions) == []
+        await eventually(lambda: _no_session(worker))
 
 
 async def test_a_message_over_the_limit_ends_the_session(running):
@@ -379,8 +387,3 @@ async def test_a_thousand_streams_share_frames(running, engine):
             assert (await router.end_of(call_id)).data.count(b"data: ") == 17
         await worker.at_rest()
     assert len(router.frames) < 17 * 1000 / 4
-
-
-async def until(condition) -> None:
-    while not condition():  # noqa: ASYNC110 - it waits for what only a look can tell
-        await asyncio.sleep(0.01)

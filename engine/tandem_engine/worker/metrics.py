@@ -25,7 +25,7 @@ class WorkerMetrics:
         self._reasons: set[str] = set()
         self._calls = Counter(
             "tandem_worker_calls_total",
-            'Calls that ended, by outcome: "finished", "whole" (nothing computed here), "cancelled", or the error code.',
+            'Calls that ended, by outcome: "finished", "whole" (nothing computed), "cancelled", or the error code.',
             ["outcome"],
             registry=registry,
         )
