@@ -72,6 +72,8 @@ _EITHER = "must have replicas or autoscaling, not both: while autoscaling is on,
 class RoleSpec(Spec):
     """Workers of one phase. In a version's own `prefill` or `decode`, what is given replaces the service's."""
 
+    # No field is a scalar with a default: an API server writes those out, and a version's would hide the service's.
+
     model_config = ConfigDict(json_schema_extra=cel(("!has(self.replicas) || !has(self.autoscaling)", _EITHER)))
 
     replicas: int | None = Field(None, ge=0, le=10_000)
@@ -112,8 +114,8 @@ class RoleSpec(Spec):
     """Where the worker finds them."""
     model_cache: VolumeSource | None = None
     """A volume that keeps fetched models beyond a pod's life; absent: each pod fetches into a folder of its own."""
-    termination_grace_period_seconds: int = Field(70, ge=20, le=86_400)
-    """How long a worker that ends may take; open requests may go on until ten seconds before that."""
+    termination_grace_period_seconds: int | None = Field(None, ge=20, le=86_400)
+    """How long a worker that ends may take; open requests may go on until ten seconds before that. Absent: 70."""
     labels: Labels = Field(default_factory=dict)
     """Further labels of the pods."""
 

@@ -8,7 +8,7 @@ from tandem_api.inference_service import InferenceService, RoleSpec
 from tandem_api.worker import Ports, WorkerConfig
 
 from tandem_operator.planning.names import child_name, labels, selector
-from tandem_operator.planning.pods import CONFIG_FILE, GRACE_MARGIN, pod_template
+from tandem_operator.planning.pods import CONFIG_FILE, GRACE_MARGIN, grace_of, pod_template
 from tandem_operator.planning.resolving import ROLES, EffectiveVersion, Role, Settings, resolve
 from tandem_operator.planning.revisions import revision_of
 from tandem_operator.planning.splitting import split
@@ -105,7 +105,7 @@ def _role(version: EffectiveVersion, revision: str, role: Role, settings: Settin
         kv_transfer=version.kv_transfer,
         disaggregated=version.disaggregated,
         ports=Ports(),
-        grace_seconds=spec.termination_grace_period_seconds - GRACE_MARGIN,
+        grace_seconds=grace_of(spec) - GRACE_MARGIN,
     )
     return RolePlan(
         role=role,

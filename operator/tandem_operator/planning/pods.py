@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tandem_api.inference_service import RoleSpec, Source
 from tandem_api.inference_service.base import Spec
+from tandem_api.inference_service.kubernetes import SecurityContext
 from tandem_api.worker import Ports
 
 from tandem_operator.planning.names import ROUTABLE, labels
@@ -32,6 +33,8 @@ TLS_VOLUME: Final = "tandem-tls"
 TMP_VOLUME: Final = "tandem-tmp"
 SHM_VOLUME: Final = "tandem-shm"
 
+GRACE: Final = 70
+"""Seconds that a pod has to end, where the manifest does not say."""
 GRACE_MARGIN: Final = 10
 """Seconds between a worker's own grace period and the pod's: for cancelling, closing and the engine's end."""
 
@@ -55,7 +58,7 @@ def pod_template(
                 "containers": [_worker(version, spec, role, settings, ports)],
                 "volumes": _volumes(version, spec, settings, config_map),
                 "readinessGates": [{"conditionType": ROUTABLE}],
-                "terminationGracePeriodSeconds": spec.termination_grace_period_seconds,
+                "terminationGracePeriodSeconds": grace_of(spec),
                 "securityContext": _pod_security(spec),
                 "automountServiceAccountToken": spec.service_account_name is not None,
                 "enableServiceLinks": False,
@@ -71,6 +74,11 @@ def pod_template(
             }
         ),
     }
+
+
+def grace_of(role: RoleSpec) -> int:
+    """Seconds that a pod has to end."""
+    return role.termination_grace_period_seconds or GRACE
 
 
 def model_folder(source: str) -> str:
@@ -108,7 +116,7 @@ def _fetch(version: EffectiveVersion, role: RoleSpec, settings: Settings) -> dic
             ],
             "env": _env(role, settings, {}),
             "envFrom": [{"secretRef": {"name": version.source_secret}}] if version.source_secret else None,
-            "securityContext": _container_security(role),
+            "securityContext": _container_security(None),
             "volumeMounts": [
                 {"name": MODEL_VOLUME, "mountPath": MODELS},
                 *([_claim_mount()] if claim else []),
@@ -152,7 +160,7 @@ def _worker(version: EffectiveVersion, spec: RoleSpec, role: Role, settings: Set
             "startupProbe": _probe("liveness", ports, period=1, failures=600),
             "livenessProbe": _probe("liveness", ports, period=10, failures=3),
             "readinessProbe": _probe("readiness", ports, period=1, failures=3),
-            "securityContext": _container_security(spec),
+            "securityContext": _container_security(spec.security_context),
             "volumeMounts": [*mounts, *_shaped_all(spec.volume_mounts)],
         }
     )
@@ -220,12 +228,13 @@ def _pod_security(spec: RoleSpec) -> dict[str, Any]:
     }
 
 
-def _container_security(spec: RoleSpec) -> dict[str, Any]:
+def _container_security(context: SecurityContext | None) -> dict[str, Any]:
+    own = _shaped(context)
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-        **_shaped(spec.security_context),
+        **own,
+        "capabilities": {"drop": ["ALL"], **own.get("capabilities", {})},
     }
 
 
@@ -236,10 +245,8 @@ def _spread(version: EffectiveVersion, revision: str, role: Role, spec: RoleSpec
 
 
 def _shaped(value: Spec | None) -> dict[str, Any]:
-    """As Kubernetes writes it, without what is not set."""
-    if value is None:
-        return {}
-    return value.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    """As Kubernetes writes it, without what equals its defaults: an API server may have written them out."""
+    return {} if value is None else value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _shaped_all(values: Iterable[Spec]) -> list[dict[str, Any]]:
