@@ -21,7 +21,7 @@ class Assembly:
     """One fetch's destination: for each layer writable bytes, of the very length of what is wanted."""
 
     def __init__(self, into: Sequence[memoryview]) -> None:
-        self._into = [buffer.cast("B") for buffer in into]
+        self._into = [buffer.cast("B") if buffer.nbytes else memoryview(bytearray()) for buffer in into]
         self._layer = 0
         self._offset = 0
         self._received = 0

@@ -5,6 +5,7 @@ many run at once is the caller's to bound, by its number of threads.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,6 +29,10 @@ _REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "timeout",
     grpc.StatusCode.CANCELLED: "cut",
 }
+
+
+BUSY_PAUSE: Final = 0.02
+"""Seconds before a busy holder is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +59,48 @@ class _Stream(Protocol):
 class Fetch:
     """One fetch, not begun: `run` it in one thread, `cancel` it from any other. Made by `KvClient.fetch`."""
 
-    def __init__(self, start: Callable[[], _Stream], into: Sequence[memoryview]) -> None:
+    def __init__(
+        self,
+        start: Callable[[float], _Stream],
+        into: Sequence[memoryview],
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
         self._start = start
         self._assembly = Assembly(into)
+        self._timeout = timeout
+        self._clock = clock
         self._stream: _Stream | None = None
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self._lock = threading.Lock()
 
     def cancel(self) -> None:
         """Ends the fetch at once, begun or not. `run` raises FetchFailed("cancelled")."""
         with self._lock:
-            self._cancelled = True
+            self._cancelled.set()
             if self._stream is not None:
                 self._stream.cancel()
 
     def run(self) -> int:
-        """Fetches all layers and returns the bytes that arrived.
+        """Fetches all layers and returns the bytes that arrived. A holder that is busy is asked again, within the time.
 
         Raises:
             FetchFailed: with the reason; what is in the buffers must not be used then.
         """
+        deadline = self._clock() + self._timeout
+        while True:
+            try:
+                return self._ask(max(0.0, deadline - self._clock()))
+            except FetchFailed as failure:
+                if failure.reason != "busy" or self._clock() + BUSY_PAUSE >= deadline:
+                    raise
+            self._cancelled.wait(BUSY_PAUSE)
+
+    def _ask(self, timeout: float) -> int:
         with self._lock:
-            if self._cancelled:
+            if self._cancelled.is_set():
                 raise FetchFailed("cancelled", "cancelled before it began")
-            stream = self._stream = self._start()
+            stream = self._stream = self._start(timeout)
         try:
             for message in stream:
                 self._assembly.take(message)
@@ -88,7 +111,7 @@ class Fetch:
             stream.cancel()  # no effect on a stream that has ended
 
     def _failure(self, error: grpc.RpcError) -> FetchFailed:
-        if self._cancelled:
+        if self._cancelled.is_set():
             return FetchFailed("cancelled", "cancelled")
         code: grpc.StatusCode = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()
         # A holder that dies in the middle was reachable: what its reader sees is a cut stream.
@@ -99,8 +122,9 @@ class Fetch:
 class KvClient:
     """Channels to holders, made when first needed. A context manager: leaving closes them, which ends what runs."""
 
-    def __init__(self, tls: Tls | None = None) -> None:
+    def __init__(self, tls: Tls | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._tls = tls
+        self._clock = clock
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
 
@@ -135,13 +159,13 @@ class KvClient:
             head_count=source.head_count,
         )
 
-        def start() -> _Stream:
+        def start(left: float) -> _Stream:
             method: Callable[..., _Stream] = self._channel(source.address).unary_stream(
                 f"/{SERVICE}/Fetch", kv_pb2.FetchRequest.SerializeToString, None
             )
-            return method(request, timeout=timeout)
+            return method(request, timeout=left)
 
-        return Fetch(start, into)
+        return Fetch(start, into, timeout, self._clock)
 
     def renew(self, address: str, lease: bytes, *, ttl: float = 0, next_lease: bytes = b"", timeout: float) -> float:
         """Begins the lease's time anew, hands it on to `next_lease` where given, and returns its seconds.

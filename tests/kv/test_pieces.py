@@ -1,0 +1,58 @@
+import contextlib
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+from tandem_engine.kv import pieces
+from tandem_proto.tandem.v1 import kv_pb2
+
+UINT32 = st.integers(0, 2**32 - 1)
+UINT64 = st.integers(0, 2**64 - 1)
+
+
+@given(layer=UINT32, offset=UINT64, data=st.binary(max_size=300), last=st.booleans())
+def test_what_is_written_is_the_protobuf_message(layer: int, offset: int, data: bytes, last: bool) -> None:
+    message = kv_pb2.FetchResponse.FromString(pieces.encode(layer, offset, memoryview(data), last=last))
+    checksum = xxhash.xxh3_64_intdigest(data)
+    assert message == kv_pb2.FetchResponse(layer=layer, offset=offset, data=data, checksum=checksum, last=last)
+
+
+@given(layer=UINT32, offset=UINT64, data=st.binary(max_size=300), checksum=UINT64, last=st.booleans())
+def test_what_protobuf_writes_is_read(layer: int, offset: int, data: bytes, checksum: int, last: bool) -> None:
+    message = kv_pb2.FetchResponse(layer=layer, offset=offset, data=data, checksum=checksum, last=last)
+    piece = pieces.decode(message.SerializeToString())
+    assert (piece.layer, piece.offset, bytes(piece.data), piece.checksum, piece.last) == (
+        layer,
+        offset,
+        data,
+        checksum,
+        last,
+    )
+
+
+@given(st.binary(max_size=64))
+def test_garbage_is_refused_or_read_but_never_breaks(garbage: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        pieces.decode(garbage)
+
+
+def test_unknown_fields_are_skipped() -> None:
+    message = pieces.encode(3, 5, memoryview(b"data"), last=True)
+    unknown = kv_pb2.KvHandle(connector_params=b"x" * 20, connector="later").SerializeToString()
+    piece = pieces.decode(message + unknown)
+    assert (piece.layer, bytes(piece.data), piece.last, piece.intact) == (3, b"data", True, True)
+
+
+@given(data=st.binary(min_size=1, max_size=100), at=st.integers(0, 99), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_seen(data: bytes, at: int, bit: int) -> None:
+    damaged = bytearray(pieces.encode(0, 0, memoryview(data), last=False))
+    damaged[-1 - at % len(data)] ^= 1 << bit
+    assert not pieces.decode(bytes(damaged)).intact
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11])
+def test_a_cut_message_is_refused(cut: int) -> None:
+    message = pieces.encode(1, 2, memoryview(b"0123456789"), last=True)
+    with pytest.raises(ValueError, match=r"cut|longer"):
+        pieces.decode(message[:-cut])
