@@ -1,0 +1,38 @@
+"""Engines shared by the tests of this folder: starting one takes half a minute."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.vllm_engine.engines import Faults, Pair, config, faulty_connector, running
+
+session = pytest_asyncio.fixture(scope="session", loop_scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of them run in the loop that the engines were started in."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session")
+def shared_faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield faulty_connector(patch, tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture
+def faults(shared_faults: Faults) -> Iterator[Faults]:
+    yield shared_faults
+    shared_faults.set("")
+
+
+@session
+async def pair(tiny_model: Path, shared_faults: Faults) -> AsyncIterator[Pair]:
+    """A prefill and a decode engine with the gRPC connector."""
+    async with running(tiny_model, config("prefill"), config("decode")) as (prefill, decode):
+        yield Pair(prefill, decode)

@@ -1,0 +1,201 @@
+"""Engines for tests, and short ways to ask them."""
+
+import asyncio
+import json
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tandem_api.worker import Ports, WorkerConfig
+from tandem_engine.engine import Call, Counters, Outcome
+from tandem_engine.vllm import VllmEngine
+from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
+
+from tests.vllm_engine.sabotage import FAULT_FILE
+
+MODEL = "tiny"
+BLOCK = 32
+BLOCK_BYTES = 4 * 2 * BLOCK * 2 * 64 * 4
+"""Of one block of the tiny model: layers x heads x tokens x (K and V) x head_dim x float32."""
+ARGS = (
+    "--max-model-len=2048",
+    "--max-num-seqs=8",
+    "--kv-cache-memory-bytes=67108864",
+    "--enable-auto-tool-choice",
+    "--tool-call-parser=hermes",
+    "--max-num-batched-tokens=512",  # prompts beyond it are computed in chunks
+)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    while True:
+        with ExitStack() as stack:
+            first = 0
+            try:
+                for n in range(count):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", first and first + n))
+                    first = first or probe.getsockname()[1]
+            except (OSError, OverflowError):
+                continue
+            return first
+
+
+def config(role: str, connector: str = "grpc", tensor_parallel: int = 1, **changes: Any) -> WorkerConfig:
+    settings: dict[str, Any] = {
+        "role": role,
+        "service": "default/tiny",
+        "model": MODEL,
+        "version": "v1",
+        "revision": "r1",
+        "engine": {"type": "vllm", "args": ARGS},
+        "tensor_parallel": tensor_parallel,
+        "kv_transfer": {"connector": connector, "lease_ttl": 20.0, "max_staged_bytes": 40 * BLOCK_BYTES},
+        "ports": Ports(kv=free_ports(tensor_parallel + 1)),
+        "max_tokens": 64,
+    }
+    return WorkerConfig(**{**settings, **changes})
+
+
+@asynccontextmanager
+async def running(model: Path, *configs: WorkerConfig) -> AsyncIterator[list[VllmEngine]]:
+    """Starts engines side by side."""
+    engines = [
+        VllmEngine.from_config(each, model_dir=model, name=f"{each.role}-0", host="127.0.0.1") for each in configs
+    ]
+    async with AsyncExitStack() as stack:
+        for engine in await asyncio.gather(*(engine.__aenter__() for engine in engines)):
+            stack.push_async_exit(engine)
+        yield engines
+
+
+@dataclass
+class Recorder:
+    """A Reply that keeps all."""
+
+    status: int = 0
+    content_type: str = ""
+    content_bytes: int = 0
+    kv: worker_pb2.KvReport = field(default_factory=worker_pb2.KvReport)
+    chunks: list[bytes] = field(default_factory=list)
+    on_data: Callable[[], None] = lambda: None
+
+    def started(self, status: int, content_type: str, content_bytes: int, kv: worker_pb2.KvReport) -> None:
+        assert not self.status, "started twice"
+        self.status, self.content_type, self.content_bytes, self.kv = status, content_type, content_bytes, kv
+
+    def data(self, chunk: bytes) -> None:
+        assert self.status, "data before started"
+        self.chunks.append(chunk)
+        self.on_data()
+
+    @property
+    def json(self) -> Any:
+        body = b"".join(self.chunks)
+        assert len(body) == self.content_bytes
+        return json.loads(body)
+
+    @property
+    def events(self) -> list[Any]:
+        """Of a stream; the last one must be [DONE]."""
+        lines = b"".join(self.chunks).decode().split("\n\n")
+        assert lines[-2:] == ["data: [DONE]", ""]
+        return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+
+
+def prompt(tokens: int, seed: int = 0) -> list[int]:
+    """Token ids of ordinary words."""
+    return random.Random(seed).choices(range(20, 500), k=tokens)
+
+
+def completion(body: dict[str, Any], **more: Any) -> Call:
+    body = {"model": MODEL, "max_tokens": 12, "temperature": 0, **body}
+    return Call("cmpl-test", worker_pb2.API_COMPLETIONS, json.dumps(body).encode(), **more)
+
+
+def chat(body: dict[str, Any], **more: Any) -> Call:
+    body = {"model": MODEL, "max_tokens": 12, "temperature": 0, "messages": [{"role": "user", "content": "hi"}], **body}
+    return Call("chatcmpl-test", worker_pb2.API_CHAT_COMPLETIONS, json.dumps(body).encode(), **more)
+
+
+@dataclass(frozen=True)
+class Answer:
+    reply: Recorder
+    outcome: Outcome
+
+    @property
+    def text(self) -> str:
+        if self.reply.content_type == "application/json":
+            (choice,) = self.reply.json["choices"]
+            return str(choice["text"] if "text" in choice else choice["message"]["content"])
+        choices = [event["choices"][0] for event in self.reply.events if event["choices"]]
+        return "".join(c["text"] if "text" in c else c["delta"].get("content") or "" for c in choices)
+
+
+async def ask(engine: VllmEngine, call: Call) -> Answer:
+    reply = Recorder()
+    return Answer(reply, await engine.generate(call, reply))
+
+
+@dataclass(frozen=True)
+class Pair:
+    prefill: VllmEngine
+    decode: VllmEngine
+
+    async def whole(self, body: dict[str, Any], make: Callable[..., Call] = completion) -> Answer:
+        """The decode engine alone, on a prefix cache of its own: what it was given by others is not in there."""
+        return await ask(self.decode, make({**body, "cache_salt": "alone"}))
+
+    async def handle(self, body: dict[str, Any], make: Callable[..., Call] = completion) -> kv_pb2.KvHandle:
+        handle = (await self.prefill.prefill(make(body))).kv
+        assert handle is not None
+        return handle
+
+    async def ask(self, body: dict[str, Any], make: Callable[..., Call] = completion) -> Answer:
+        """As a router does: prefill, decode, release."""
+        handle = await self.handle(body, make)
+        try:
+            return await ask(self.decode, make(body, kv=handle))
+        finally:
+            self.prefill.release(handle.lease)
+
+
+async def at_rest(engine: VllmEngine, seconds: float = 15.0) -> Counters:
+    """Waits until the engine holds nothing, and returns its last count, which may show otherwise."""
+    rest = Counters(free_blocks=engine.facts.total_blocks - 1)
+    for _ in range(round(seconds / 0.05)):
+        counted = await engine.counters()
+        if counted == rest:
+            break
+        await asyncio.sleep(0.05)
+    return counted
+
+
+class Faults:
+    """Switches the faults of `sabotage`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.set("")
+
+    def set(self, fault: str) -> None:
+        self._file.with_suffix(".next").write_text(fault)
+        self._file.with_suffix(".next").rename(self._file)
+
+
+def faulty_connector(patch: pytest.MonkeyPatch, folder: Path) -> Faults:
+    """From here on, engines load the connector with faults."""
+    from tandem_engine.vllm import arguments
+
+    file = folder / "fault"
+    patch.setenv(FAULT_FILE, str(file))
+    patch.setitem(arguments.CONNECTORS, "grpc", "tests.vllm_engine.sabotage.FaultyConnector")
+    assert os.environ[FAULT_FILE]
+    return Faults(file)
