@@ -56,6 +56,8 @@ class OpenCall:
 
     def cancel(self) -> None:
         """Its router has given it up: nothing more is said."""
+        if isinstance(self.lane.end, pb.Finished):  # it has just ended: nobody will ever hear of the lease
+            self._state.release(self.lane.end.kv.lease)
         self._sender.outbox.drop(self.lane)
         if self._task is not None:
             self._task.cancel()

@@ -6,6 +6,7 @@ for `grace_seconds` at most.
 """
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -88,7 +89,7 @@ async def run_worker(
             asyncio.TaskGroup() as group,
         ):
             ports = BoundPorts(grpc_port, health.port, metrics_port)
-            log.info("listening on %s", ports, extra={"host": host})
+            log.info("listening", extra={"host": host, **dataclasses.asdict(ports)})
             bound(ports)
             living = group.create_task(_live(state, build, orders.stop))
             others = [
