@@ -27,8 +27,11 @@ def readable(line: str) -> str:
         entry: dict[str, Any] = json.loads(line)
     except ValueError:
         return line
-    for key in ("message", "msg", "event"):
-        if isinstance(entry.get(key), str):
-            extra = entry.get("error") or entry.get("exception")
-            return f"{entry[key]}: {extra}" if extra else entry[key]
-    return line
+    message = entry.get("message")
+    if not isinstance(message, str):
+        return line
+    error = entry.get("error") or entry.get("exception")
+    text = " ".join(part for part in (entry.get("step"), message) if part)
+    if entry.get("total_bytes"):
+        text += f" ({entry['bytes'] * 100 // entry['total_bytes']} %)"
+    return f"{text}: {error}" if error else text

@@ -1,0 +1,45 @@
+"""The `tandem` command. Each of its commands is imported when it is called, so that none waits for the others."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "up": "Run models on this machine and serve them until Ctrl-C.",
+    "demo": "Run a small model on this machine, ask it one question, stop.",
+    "chat": "Ask a model one question.",
+    "models": "List the models that a router serves.",
+    "status": "Show services, versions and workers as a router sees them.",
+    "plan": "Show what `up` and the operator will run for a manifest.",
+    "validate": "Check manifests.",
+    "crd": "Print the CustomResourceDefinition of InferenceService.",
+}
+"""By name: the line that `tandem --help` shows, so that help imports none of them."""
+
+
+class Lazy(click.Group):
+    """Commands that live in modules of their own, `tandem_cli.commands.NAME`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"tandem_cli.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start here: tandem demo. Then: tandem up, and in another terminal tandem chat 'Why is the sky blue?'",
+)
+@click.version_option(package_name="tandem-serving", prog_name="tandem", message="%(prog)s %(version)s")
+def main() -> None:
+    """Serve large language models with prefill and decode on different workers."""

@@ -1,0 +1,41 @@
+"""Manifest files as commands take them: several of them, with one text for all that is wrong."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tandem_api.inference_service import InferenceService
+from tandem_api.manifest import ManifestError, load
+from tandem_operator.planning import taken
+
+from tandem_cli.failing import Failed
+
+
+def load_files(files: Sequence[Path]) -> list[InferenceService]:
+    """The services of all files, in order.
+
+    Raises:
+        Failed: with all problems of all files, one a line; or two services claim one name.
+    """
+    services: list[InferenceService] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            services += load(file)
+        except ManifestError as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{file}: {error.strerror or error}")
+    if problems:
+        raise Failed("\n".join(problems), "`tandem crd` has every field; README.md the smallest manifest")
+    _check_names(services)
+    return services
+
+
+def _check_names(services: Sequence[InferenceService]) -> None:
+    keys = [service.key for service in services]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise Failed(f"InferenceService {key} is there twice", "rename one of them, or leave one file out")
+    for key, owner in taken(services).items():
+        model = next(service.model for service in services if service.key == key)
+        raise Failed(f"{owner} and {key} both serve the model {model!r}", "give one of them another spec.model")

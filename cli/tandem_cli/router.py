@@ -1,0 +1,82 @@
+"""A router as its clients see it: where it is, and requests whose failures say what to do next."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import click
+import httpx
+
+from tandem_cli.failing import Failed
+
+url_option = click.option(
+    "--url",
+    envvar="TANDEM_URL",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    help="The router, also by TANDEM_URL.",
+)
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="json: for scripts."
+)
+
+_CONNECT_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 600.0
+
+
+@asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client for one router; what keeps it from being reached ends the command with a text that helps.
+
+    Raises:
+        Failed: the router can't be reached, or does not answer in time.
+    """
+    timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
+    try:
+        async with httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout) as client:
+            yield client
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise Failed(f"{url!r} is no URL of a router", "give one such as http://127.0.0.1:8080") from None
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        raise Failed(
+            f"no router at {url}", "start one with `tandem up`, or say where yours is: --url, TANDEM_URL"
+        ) from None
+    except httpx.TimeoutException:
+        raise Failed(
+            f"the router at {url} does not answer", "see its logs; `tandem status` shows its workers"
+        ) from None
+    except httpx.TransportError as error:
+        raise Failed(f"the connection to {url} broke: {error}", "see the router's logs, then try again") from None
+
+
+async def get_json(client: httpx.AsyncClient, path: str) -> Any:
+    """The JSON that a path answers.
+
+    Raises:
+        Failed: with the error that the router gave.
+    """
+    answer = await client.get(path)
+    if not answer.is_success:
+        raise refusal(answer.status_code, answer.content, str(client.base_url))
+    try:
+        return answer.json()
+    except ValueError:
+        raise Failed(
+            f"{client.base_url} answers {path} with something else than JSON: is it a Tandem router?"
+        ) from None
+
+
+def refusal(status: int, body: bytes, url: str) -> Failed:
+    """An error response as the end of a command."""
+    try:
+        error = json.loads(body)["error"]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError):
+        return Failed(f"{url} answered with status {status}", "is it a Tandem router? See its logs")
+    hints = {
+        "model_not_found": "`tandem models` lists what is served",
+        "overloaded": "try again in a moment; `tandem status` shows what is waiting",
+        "unavailable": "`tandem status --workers` shows which workers are missing",
+    }
+    return Failed(message, hints.get(code or "", ""))

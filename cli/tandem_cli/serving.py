@@ -1,0 +1,70 @@
+"""Running the platform on behalf of a person: progress while it starts, its table when it serves, and its end."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from random import SystemRandom
+
+import click
+from tandem_operator.planning import ServicePlan
+
+from tandem_cli.failing import Failed
+from tandem_cli.interrupts import Interrupts, heard
+from tandem_cli.platform import Platform, PlatformError, PlatformSettings, run_platform
+from tandem_cli.progress import shown
+from tandem_cli.status import fetch_status
+from tandem_cli.tables import platform_table
+
+Use = Callable[[Platform, Interrupts], Awaitable[None]]
+
+
+async def serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: Use) -> bool:
+    """Runs the platform, prints its table, and has it used; it ends with `use`, or when the user says so.
+
+    Returns:
+        Whether `use` came to its own end: False where the user ended it.
+
+    Raises:
+        Failed: something can't start.
+    """
+    with heard() as interrupts:
+        try:
+            return await _serve(plans, settings, use, interrupts)
+        except PlatformError as error:
+            raise Failed.of(error) from None
+
+
+async def _serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: Use, interrupts: Interrupts) -> bool:
+    async with run_platform(plans, settings, random=SystemRandom(), created=int(time.time())) as platform:
+        interrupts.on_second(platform.kill)
+        async with shown(platform, time.monotonic):
+            if not await _unless_asked(platform.until_ready(), interrupts):
+                return False
+        status = await fetch_status(platform.url)
+        if status is not None:
+            click.echo(platform_table(status, platform.url, connectors_of(plans)))
+        return await _unless_asked(use(platform, interrupts), interrupts)
+
+
+async def _unless_asked(work: Awaitable[None], interrupts: Interrupts) -> bool:
+    """Does the work, and leaves it when the user asks for an end; returns whether it was done."""
+    working, asking = asyncio.ensure_future(work), asyncio.create_task(interrupts.wait())
+    try:
+        await asyncio.wait({working, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        working.cancel()
+        asking.cancel()
+        await asyncio.gather(working, asking, return_exceptions=True)
+
+
+def connectors_of(plans: Sequence[ServicePlan]) -> dict[tuple[str, str], str]:
+    """How the KV of each disaggregated service moves, by namespace and name."""
+    return {
+        (plan.service.metadata.namespace, plan.service.metadata.name): plan.service.spec.kv_transfer.connector
+        for plan in plans
+        if any(revision.disaggregated for revision in plan.revisions)
+    }
