@@ -22,6 +22,8 @@ Gone = Callable[[Literal["closed", "slow"]], None]
 
 SEND_SECONDS: Final = 60.0
 """How long one `send` may take that waits for the client to read."""
+LINGER_SECONDS: Final = 10.0
+"""How long a client that was cut off may take to read the rest."""
 
 
 class Client(AbstractAsyncContextManager["Client"], Protocol):
@@ -56,6 +58,7 @@ class AsgiClient:
         self._wake = asyncio.Event()
         self._over = False
         self._lost = False
+        self._cut = False
         self._gone: Gone | None = None
         self._tasks = asyncio.TaskGroup()
 
@@ -68,9 +71,9 @@ class AsgiClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._over or self._lost:
-            self._sender.cancel()
-        await asyncio.wait([self._sender])
+        if self._over and not self._lost:
+            await asyncio.wait([self._sender], timeout=LINGER_SECONDS if self._cut else None)
+        self._sender.cancel()
         self._listener.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
@@ -111,6 +114,7 @@ class AsgiClient:
 
     def _leave(self, why: Literal["closed", "slow"]) -> None:
         self._lost = self._lost or why == "closed"
+        self._cut = self._cut or why == "slow"
         gone, self._gone = self._gone, None
         if gone is not None:
             gone(why)

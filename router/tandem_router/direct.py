@@ -13,11 +13,9 @@ from typing import Any, Final, Self, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from tandem_router.clients import Gone, Headers, Scope
+from tandem_router.clients import LINGER_SECONDS, Gone, Headers, Scope
 
 EXTENSION: Final = "tandem.direct"
-LINGER_SECONDS: Final = 10.0
-"""How long a client that was cut off may take to read the rest."""
 
 
 class DirectProtocol(HttpToolsProtocol):

@@ -21,6 +21,7 @@ class Waiting:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._end: asyncio.Future[pb.Finished] = asyncio.get_running_loop().create_future()
+        self._taken = False
         self._call_id = 0
 
     def __enter__(self) -> Self:
@@ -31,6 +32,9 @@ class Waiting:
     ) -> None:
         if not self._end.done():
             self._end.cancel()
+        elif not self._taken and self._end.exception() is None and self._end.result().HasField("kv"):
+            # Cancelled in the very turn in which the end came: nobody else knows of this lease.
+            self._link.release(self._end.result().kv.lease)
         self._link.cancel(self._call_id)
 
     async def submit(self, submit: pb.Submit, body: bytes) -> pb.Finished:
@@ -40,7 +44,7 @@ class Waiting:
             CallFailed: as the worker said, or the session was lost.
         """
         self._call_id = self._link.submit(submit, body, self)
-        return await self._end
+        return await self._wait()
 
     async def hand_on(self, lease: bytes) -> pb.Finished:
         """Draws other bits for a lease.
@@ -49,7 +53,12 @@ class Waiting:
             CallFailed: KV_GONE, or the session was lost.
         """
         self._call_id = self._link.hand_on(lease, self)
-        return await self._end
+        return await self._wait()
+
+    async def _wait(self) -> pb.Finished:
+        finished = await self._end
+        self._taken = True
+        return finished
 
     def started(self, started: pb.Started) -> None:
         """Only answers start."""

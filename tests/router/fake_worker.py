@@ -1,4 +1,4 @@
-"""A worker that does what a test tells it: a real gRPC server of the worker protocol with a script in place of an engine."""
+"""A worker that does what a test tells it: a real server of the worker protocol with a script in place of an engine."""
 
 import asyncio
 import itertools

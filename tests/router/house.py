@@ -28,6 +28,15 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hello?"}]}
 STREAM = {**CHAT, "stream": True}
 
 
+async def until(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Waits until what `holds` asks is true."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+
+
 @dataclass
 class House:
     """Everything that a test looks at."""
@@ -43,7 +52,7 @@ class House:
     def port(self) -> int:
         return int(self.url.rsplit(":", 1)[1])
 
-    def openai(self, **options: Any) -> openai.AsyncOpenAI:
+    def openai(self, **options: Any) -> Any:
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="local", max_retries=0, **options)
 
     async def chat(self, body: dict[str, Any] = CHAT, **options: Any) -> httpx.Response:
@@ -51,9 +60,7 @@ class House:
 
     async def until(self, holds: Any, seconds: float = 20) -> None:
         """Waits until what `holds` asks is true."""
-        async with asyncio.timeout(seconds):
-            while not holds():
-                await asyncio.sleep(0.005)
+        await until(holds, seconds)
 
     async def workers_ready(self, count: int) -> None:
         await self.until(lambda: sum(w.ready for w in self.router.fleet.workers) == count)
@@ -151,9 +158,7 @@ async def house(
         server = _Server(config)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         serving = tasks.create_task(server.serve())
-        async with asyncio.timeout(20):
-            while not server.started:
-                await asyncio.sleep(0.005)
+        await until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))

@@ -1,4 +1,4 @@
-"""What becomes of a request when a worker fails it, at every stage. Each house asserts at its end that all is given back."""
+"""What becomes of a request when a worker fails it, at every stage. A house asserts at its end that all is given back."""
 
 import asyncio
 import json
@@ -197,7 +197,7 @@ async def test_the_deadline_of_a_stream_is_a_typed_event(open_house: OpenHouse) 
         assert done == "[DONE]"
 
 
-async def leave(h: House, when: "asyncio.Future[None] | None" = None) -> None:
+async def leave(h: House) -> None:
     """A client that sends a request and goes away."""
     async with httpx.AsyncClient(base_url=h.url) as client:
         sending = asyncio.create_task(client.post("/v1/chat/completions", json=STREAM))
@@ -235,8 +235,7 @@ async def test_the_lease_is_released_at_the_first_byte(open_house: OpenHouse) ->
     async def wait_for_release(call: FakeCall) -> None:
         call.started()
         call.data(*words("Hel"))
-        while h.prefill[0].leases:
-            await asyncio.sleep(0.005)
+        await h.until(lambda: not h.prefill[0].leases)
         call.data(b"data: [DONE]\n\n")
         call.finished()
 

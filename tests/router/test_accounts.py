@@ -1,0 +1,168 @@
+"""What is counted, logged and traced of requests."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.measures import RATE_SECONDS, RECENT_SECONDS, Distribution, Rate, Recent
+from tandem_router.otel import OtlpTracer
+from tests.router.fake_worker import FakeCall, fail_with, hang, words
+from tests.router.house import CHAT, STREAM, OpenHouse, fake
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 0.99))
+def test_a_quantile_lies_in_the_bucket_of_its_rank(values: list[float], q: float) -> None:
+    distribution = Distribution((1.0, 2.0, 5.0, 10.0, 50.0, 100.0))
+    for value in values:
+        distribution.observe(value)
+    found = distribution.quantile(q)
+    assert found is not None
+    below = sum(value <= bound for value in values for bound in [next(b for b in distribution.bounds if b >= found)])
+    assert below >= q * len(values)
+
+
+def test_recent_values_are_forgotten() -> None:
+    clock = Clock()
+    recent = Recent(clock)
+    recent.observe(5.0)
+    clock.now += RECENT_SECONDS
+    assert recent.quantile(0.5) is not None
+    clock.now += 2 * RECENT_SECONDS
+    assert recent.quantile(0.5) is None
+
+
+def test_rates_roll_and_average() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    clock.now += 10
+    rate.add(100, 2.0)
+    assert (rate.ewma, rate.rolling) == (50.0, 10.0)
+    rate.add(100, 1.0)
+    assert rate.ewma == pytest.approx(55.0)
+    clock.now += RATE_SECONDS + 1
+    assert rate.rolling == 0.0
+
+
+async def test_the_metrics_of_the_mission_count_streams_too(open_house: OpenHouse) -> None:
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0")]) as h:
+        await h.chat(STREAM)
+        await h.chat()
+        assert await h.metric("tokens_generated_total") == 4
+        assert await h.metric("requests_total") == 3
+        assert await h.metric("request_latency_ms_count") == 4
+        assert await h.metric('request_latency_ms_bucket{le="10000.0"}') == 5
+        assert await h.metric("tokens_per_second_ewma") > 0
+        assert await h.metric("active_requests") == 1
+
+
+async def test_errors_are_counted_under_a_bounded_set_of_endpoints(open_house: OpenHouse) -> None:
+    async with open_house(decode=[fake("decode", "d0")]) as h:
+        for number in range(5):
+            await h.http.get(f"/nothing/{number}")
+            await h.http.get(f"/v1/models/none/{number}")
+        await h.chat({"model": "none"})
+        assert await h.metric('errors_total{endpoint="other",status_code="404"}') == 5
+        assert await h.metric('errors_total{endpoint="/v1/models/{id}",status_code="404"}') == 5
+        assert await h.metric('errors_total{endpoint="/v1/chat/completions",status_code="404"}') == 1
+
+
+async def test_retries_are_counted_by_role_and_reason(open_house: OpenHouse) -> None:
+    bad = fake("decode", "d0", fail_with(pb.UNAVAILABLE))
+    async with open_house(decode=[bad, fake("decode", "d1")]) as h:
+        for _ in range(2):
+            await h.chat()
+        labels = 'reason="unavailable",role="decode",service="default/m",version="v1"'
+        assert await h.metric(f"tandem_router_retries_total{{{labels}}}") >= 1
+
+
+async def test_recomputed_kv_is_said(open_house: OpenHouse) -> None:
+    async def recompute(call: FakeCall) -> None:
+        call.started(kv=pb.KvReport(outcome=pb.KvReport.RECOMPUTED, reason="expired"))
+        call.data(*words("Hello"), b"data: [DONE]\n\n")
+        call.finished()
+
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0", recompute)], server_timing=True) as h:
+        answer = await h.chat(STREAM)
+        assert 'desc="recomputed reason=expired"' in answer.headers["server-timing"]
+        labels = 'outcome="recomputed",reason="expired",service="default/m",version="v1"'
+        assert await h.metric(f"tandem_router_kv_outcomes_total{{{labels}}}") == 1
+        version = (await h.http.get("/tandem/v1/status")).json()["services"][0]["versions"][0]
+        assert version["recomputed"] == {"expired": 1}
+
+
+async def test_each_request_is_one_json_line(open_house: OpenHouse, capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0")]) as h:
+        await h.chat(STREAM, headers={"x-request-id": "ask-1"})
+        await h.http.get("/nothing%0ahere")
+        await h.chat({"model": "no\nbody"})
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith('{"time"')]
+    asked, missing, unknown = [line for line in lines if line.get("message") == "request"]
+    assert (asked["level"], asked["status_code"], asked["request_id"]) == ("info", 200, "ask-1")
+    assert (asked["prompt_tokens"], asked["completion_tokens"], asked["kv_bytes"]) == (3, 2, 2048)
+    assert (asked["prefill_worker"], asked["decode_worker"]) == ("p0", "d0")
+    assert (missing["level"], missing["path"]) == ("warning", "/nothing%0ahere")
+    assert (unknown["model"], unknown["error"]) == ("no\nbody", "model_not_found")
+
+
+async def test_a_stream_that_failed_is_logged_as_an_error(
+    open_house: OpenHouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail_late(call: FakeCall) -> None:
+        call.started()
+        call.data(*words("Hel"))
+        call.failed(pb.INTERNAL)
+
+    async with open_house(decode=[fake("decode", "d0", fail_late)]) as h:
+        await h.chat(STREAM)
+    line = next(json.loads(line) for line in capsys.readouterr().err.splitlines() if '"request"' in line)
+    assert (line["level"], line["status_code"], line["error"]) == ("error", 200, "internal")
+
+
+async def test_a_client_that_leaves_is_a_499_and_no_error_of_the_version(open_house: OpenHouse) -> None:
+    async with open_house(decode=[fake("decode", "d0", hang)]) as h:
+        task = asyncio.create_task(h.chat())
+        await h.until(lambda: h.decode[0].open)
+        task.cancel()
+        await asyncio.wait([task])
+        await h.at_rest()
+        assert await h.metric('tandem_router_requests_total{code="499",service="default/m",version="v1"}') == 1
+        version = (await h.http.get("/tandem/v1/status")).json()["services"][0]["versions"][0]
+        assert (version["requests"], version["errors"]) == (1, 0)
+
+
+async def test_a_request_is_one_trace_and_workers_get_its_context(open_house: OpenHouse) -> None:
+    exported = InMemorySpanExporter()
+    tracer = OtlpTracer(exported)
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0")], tracer=tracer) as h:
+        await h.chat(CHAT, headers={"traceparent": PARENT})
+        contexts = [w.calls[0].submit.traceparent for w in (*h.prefill, *h.decode)]
+    spans = {span.name: span for span in exported.get_finished_spans()}
+    assert set(spans) == {"chat org/m", "queue", "prefill", "decode"}
+    server = spans.pop("chat org/m")
+    assert server.parent is not None
+    assert f"{server.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert {f"{span.context.trace_id:032x}" for span in (server, *spans.values())} == {PARENT[3:35]}
+    assert all(span.parent.span_id == server.context.span_id for span in spans.values() if span.parent)
+    assert contexts == [f"00-{PARENT[3:35]}-{spans[name].context.span_id:016x}-01" for name in ("prefill", "decode")]
+    assert server.attributes is not None
+    assert server.attributes["gen_ai.usage.output_tokens"] == 2
+
+
+@pytest.mark.parametrize(("sent", "passed"), [(PARENT, PARENT), ("00-nonsense-01", "")])
+async def test_without_tracing_a_clients_context_goes_through(open_house: OpenHouse, sent: str, passed: str) -> None:
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0")]) as h:
+        await h.chat(CHAT, headers={"traceparent": sent})
+        assert [w.calls[0].submit.traceparent for w in (*h.prefill, *h.decode)] == [passed, passed]

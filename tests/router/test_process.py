@@ -1,0 +1,114 @@
+"""A router as people start it: its command line, and its end."""
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from tandem_api.inference_service import RoutingSpec
+from tests.router.fake_worker import FakeCall, decode_well, words
+from tests.router.house import CHAT, STREAM, fake, topology_of
+
+
+@asynccontextmanager
+async def routing(folder: Path, worker: object, *argv: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    topology = folder / "topology.json"
+    topology.write_text(topology_of([worker], RoutingSpec()).model_dump_json())  # type: ignore[list-item]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tandem_router", "--topology", str(topology), "--port", str(port), *argv,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60), httpx.AsyncClient() as client:
+            while True:
+                try:
+                    if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                        break
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+class Paused:
+    """Streams a word, waits for the test, streams the rest."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, call: FakeCall) -> None:
+        if b"stream" not in call.body:
+            await decode_well(call)
+            return
+        call.started()
+        call.data(*words("Hel"))
+        await self.go_on.wait()
+        call.data(*words("lo"), b"data: [DONE]\n\n")
+        call.finished()
+
+
+async def test_after_sigterm_streams_finish_and_nobody_else_is_served(tmp_path: Path) -> None:
+    paused = Paused()
+    worker = fake("decode", "d0", paused)
+    async with worker.serving(), routing(tmp_path, worker) as (process, url), httpx.AsyncClient(base_url=url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
+            received = answer.aiter_bytes()
+            assert await anext(received) == words("Hel")[0]
+            process.terminate()
+            async with asyncio.timeout(20):
+                while (await client.get("/readyz")).status_code == 200:
+                    await asyncio.sleep(0.01)
+            refused = await client.post("/v1/chat/completions", json=CHAT)
+            assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+            assert int(refused.headers["retry-after"]) > 0
+            assert (await client.get("/healthz")).status_code == 200
+            paused.go_on.set()
+            rest = b"".join([chunk async for chunk in received])
+            assert rest.endswith(b"data: [DONE]\n\n")
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+
+
+async def test_after_the_grace_period_streams_end_with_a_typed_error(tmp_path: Path) -> None:
+    worker = fake("decode", "d0", Paused())
+    async with worker.serving(), routing(tmp_path, worker, "--grace", "0.3") as (process, url):
+        async with httpx.AsyncClient(base_url=url) as client:
+            async with client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
+                received = answer.aiter_bytes()
+                await anext(received)
+                process.terminate()
+                *_, error, done, _ = b"".join([chunk async for chunk in received]).split(b"\n\n")
+            assert json.loads(error.removeprefix(b"data: "))["error"]["message"] == "the router is shutting down"
+            assert done == b"data: [DONE]"
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+
+
+async def test_help_names_every_option_and_what_it_is_for() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tandem_router", "--help", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    for option in ("--topology", "--host", "--port", "--grace", "--tls", "--server-timing", "--otlp-endpoint"):
+        assert option in out.decode()
+
+
+async def test_a_router_without_a_topology_says_what_it_needs() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tandem_router", stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert "--topology" in err.decode()
