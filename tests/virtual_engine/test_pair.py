@@ -1,6 +1,7 @@
 """A prefill and a decode engine answer as one aggregated engine does, by KV that really moved."""
 
 import asyncio
+import socket
 
 import pytest
 from tandem_engine.engine import Outcome
@@ -8,7 +9,7 @@ from tandem_engine.errors import KvGone, KvMismatch, Overloaded
 from tandem_engine.virtual import VirtualEngine
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 
-from tests.virtual_engine.conftest import TIMEOUT, RecordedReply, StartEngine, VirtualClock, call, chat, words
+from tests.virtual_engine.conftest import TIMEOUT, RecordedReply, StartEngine, VirtualClock, call, chat, settle, words
 
 Report = worker_pb2.KvReport
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 100, 129, 257, 500, 1000]
@@ -226,11 +227,15 @@ async def test_a_decode_that_is_cancelled_while_it_fetches_leaves_nothing(start:
     body = completion(words(300))
     handle = await handle_of(prefill, body, "completion")
     free = decode.load().free_blocks
-    running = asyncio.create_task(decode.generate(call(body, api="completion", kv=handle), RecordedReply()))
-    while not decode.load().fetches:
-        await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # takes connections and says nothing: the fetch is under way until it is cancelled
+        handle.addresses[0] = f"127.0.0.1:{silent.getsockname()[1]}"
+        running = asyncio.create_task(decode.generate(call(body, api="completion", kv=handle), RecordedReply()))
+        await settle()
+        assert (decode.load().fetches, decode.load().running) == (1, 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, TIMEOUT)
     load = decode.load()
     assert (load.running, load.waiting, load.fetches, load.free_blocks) == (0, 0, 0, free)

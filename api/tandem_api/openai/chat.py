@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from tandem_api.openai.answers import Choice, TokenLogprob, UsageCount, around, compact, event
 from tandem_api.openai.requests import Lenient, SamplingRequest
@@ -133,21 +133,24 @@ class ChatRequest(SamplingRequest):
     response_format: ResponseFormat | None = None
     echo: bool | None = False
 
-    @model_validator(mode="after")
-    def _tools_fit(self) -> "ChatRequest":
-        choice = self.tool_choice
-        names = {tool.function.name for tool in self.tools or ()}
-        if choice is not None and choice.type in ("required", "function") and not names:
-            raise ValueError("tool_choice needs tools")
-        if (
-            choice is not None
-            and choice.type == "function"
-            and (choice.function is None or choice.function.name not in names)
-        ):
-            raise ValueError("tool_choice names a function that is not among tools")
-        if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
-        return self
+    @field_validator("tool_choice")
+    @classmethod
+    def _is_among_tools(cls, choice: ToolChoice | None, info: ValidationInfo) -> ToolChoice | None:
+        if choice is None or choice.type in ("none", "auto"):
+            return choice
+        names = {tool.function.name for tool in info.data.get("tools") or ()}
+        if not names:
+            raise ValueError("needs tools")
+        if choice.type == "function" and (choice.function is None or choice.function.name not in names):
+            raise ValueError("names a function that is not among tools")
+        return choice
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _goes_with_logprobs(cls, count: int | None, info: ValidationInfo) -> int | None:
+        if count and not info.data.get("logprobs"):
+            raise ValueError("needs logprobs: true")
+        return count
 
     @property
     def wanted_logprobs(self) -> int | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from tandem_api.openai.answers import Choice, TokenLogprob, UsageCount, around, compact, event
 from tandem_api.openai.requests import SamplingRequest
@@ -46,13 +46,19 @@ class CompletionRequest(SamplingRequest):
     best_of: int | None = None
     suffix: str | None = None
 
-    @model_validator(mode="after")
-    def _within_what_is_served(self) -> "CompletionRequest":
-        if self.best_of is not None and self.best_of != self.choices:
-            raise ValueError("best_of other than n is not supported")
-        if self.suffix:
-            raise ValueError("suffix is not supported")
-        return self
+    @field_validator("best_of")
+    @classmethod
+    def _is_n(cls, best_of: int | None, info: ValidationInfo) -> int | None:
+        if best_of is not None and best_of != (info.data.get("n") or 1):
+            raise ValueError("is supported only where it equals n")
+        return best_of
+
+    @field_validator("suffix")
+    @classmethod
+    def _is_empty(cls, suffix: str | None) -> str | None:
+        if suffix:
+            raise ValueError("is not supported")
+        return suffix
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
