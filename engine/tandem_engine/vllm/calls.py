@@ -4,6 +4,7 @@ vLLM does not check that a prompt matches the KV it is given. Here a handle is c
 before the engine sees the request.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -15,7 +16,8 @@ from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from tandem_engine.engine import Call, Facts, Outcome, Reply
-from tandem_engine.errors import CallError
+from tandem_engine.errors import CallError, KvGone, KvMismatch
+from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.content import check_handle
 from tandem_engine.vllm import failures, params, requests
 from tandem_engine.vllm.content import prompt_hash
@@ -26,6 +28,8 @@ from tandem_engine.vllm.tap import CallTap
 
 BODY_PIECE_BYTES: Final = 64 * 1024
 """Of a JSON answer, given to the reply at once."""
+
+RENEW_SECONDS: Final = 5.0
 
 SSE: Final = "text/event-stream; charset=utf-8"
 JSON: Final = "application/json"
@@ -45,6 +49,7 @@ class Calls:
     """Of each rank's KvTransfer."""
     clock: Callable[[], float]
     keys: "itertools.count[int]"
+    client: KvClient
 
     async def prefill(self, call: Call) -> Outcome:
         request = requests.parse(call, max_tokens=self.config.max_tokens)
@@ -81,7 +86,7 @@ class Calls:
 
     async def generate(self, call: Call, reply: Reply) -> Outcome:
         request = requests.parse(call, max_tokens=self.config.max_tokens)
-        run = _Run(self, call, requests.whole_reason(request))
+        run = _Run(self, call, requests.whole_reason(request) or await self._lost(call))
         try:
             answer = await self.serving.create(request, run.tap, self._headers(call), call.response_id)
             if isinstance(answer, AsyncGenerator):
@@ -118,6 +123,16 @@ class Calls:
         usage = tap.usage(stats)
         usage.completion_tokens = 0  # the one token that ends the prompt is drawn again at decode
         return Outcome(usage, tap.finish_reason, tap.timings(), kv=self.holder.grant(handle))
+
+    async def _lost(self, call: Call) -> str:
+        """Why the KV of a handle is gone. NIXL reads memory that nobody guards: the lease is renewed before it does."""
+        if call.kv is None or call.kv.connector != "nixl":
+            return ""
+        try:
+            await asyncio.to_thread(self.client.renew, call.kv.addresses[0], call.kv.lease, timeout=RENEW_SECONDS)
+        except KvGone:
+            return "gone"
+        return ""
 
     def _whole_prompt(self, prompts: list[Any]) -> str:
         if len(prompts) != 1:
@@ -176,6 +191,10 @@ class _Run:
         handle = self._call.kv
         if handle is None or self._not_carried:
             return params.compute(self.key)
+        if handle.connector != self._calls.config.kv_transfer.connector:
+            raise KvMismatch(
+                f"the KV handle is of connector {handle.connector!r}, here {self._calls.config.kv_transfer.connector!r}"
+            )
         check_handle(
             handle,
             model=self._calls.config.model,

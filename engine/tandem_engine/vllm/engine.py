@@ -19,6 +19,7 @@ from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
 from tandem_engine.errors import Unavailable
+from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.leases import LeaseLimits
 from tandem_engine.vllm import environment
 from tandem_engine.vllm.holder import Holder
@@ -91,7 +92,7 @@ class VllmEngine:
         Raises:
             ValueError: the configuration, the model, or its KV cache's layout is not supported; the text says why.
         """
-        environment.prepare(self._config.tensor_parallel)
+        environment.prepare(self._config.tensor_parallel, self._host)
         from tandem_engine.vllm import arguments, calls, layouts, serving, stats
 
         args = await asyncio.to_thread(
@@ -129,11 +130,10 @@ class VllmEngine:
                 self._watch,
                 self._holder,
                 name=self._name,
-                addresses=[
-                    f"{self._host}:{self._config.ports.kv + rank}" for rank in range(self._config.tensor_parallel)
-                ],
+                addresses=self._addresses(),
                 clock=self._clock,
                 keys=itertools.count(1),
+                client=stack.enter_context(KvClient(self._tls)),
             )
             self._stack = stack.pop_all()
         return self
@@ -197,6 +197,12 @@ class VllmEngine:
 
     def release(self, lease: bytes) -> None:
         self._holder.release(lease)
+
+    def _addresses(self) -> list[str]:
+        """Of KvTransfer: each rank's; with NIXL the one where leases are kept."""
+        ranks, port = self._config.tensor_parallel, self._config.ports.kv
+        first, count = (port + ranks, 1) if self._config.kv_transfer.connector == "nixl" else (port, ranks)
+        return [f"{self._host}:{first + n}" for n in range(count)]
 
     async def _ask_workers(self, method: str, *args: Any) -> list[Any]:
         """One answer of each rank.

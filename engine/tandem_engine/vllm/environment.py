@@ -18,19 +18,23 @@ def cpu_build() -> bool:
     return True
 
 
-def prepare(tensor_parallel: int, environ: MutableMapping[str, str] = os.environ) -> None:
+def prepare(tensor_parallel: int, host: str, environ: MutableMapping[str, str] = os.environ) -> None:
     """Sets what is not set.
 
     Args:
         tensor_parallel: ranks; a lone rank on a CPU runs inside the engine's process.
+        host: the address that others reach this worker at.
         environ: of this process, inherited by those that vLLM starts.
     """
     environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is not a log
     environ.setdefault("VLLM_LOGGING_COLOR", "0")
     environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    environ.setdefault("NIXL_LOG_LEVEL", "WARN")  # it writes to stdout
     environ.setdefault("HF_HUB_OFFLINE", "1")  # weights were fetched before: nothing else may come from a network
     # A forked child would inherit the threads' locks of gRPC, but not the threads.
     environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    if host.startswith("127."):
+        environ.setdefault("UCX_NET_DEVICES", "lo")  # NIXL's transport would pick an interface of another address
     if cpu_build():
         environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # binding makes engines of one machine fight
         environ.setdefault("OMP_NUM_THREADS", "1")

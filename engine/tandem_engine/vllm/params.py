@@ -15,6 +15,8 @@ from tandem_engine.vllm.stats import KEY
 
 HOLD: Final = "tandem.hold"
 """{"lease", "content_hash"}: stage the prompt's KV."""
+LEASE: Final = "tandem.lease"
+"""Under which NIXL's blocks are held."""
 FETCH: Final = "tandem.fetch"
 """A KvHandle, serialised: load the prompt's KV."""
 
@@ -36,7 +38,7 @@ def compute(key: str) -> Mapping[str, Any]:
 def hold(key: str, handle: kv_pb2.KvHandle) -> Mapping[str, Any]:
     """The prompt's KV is held under the handle's lease."""
     if handle.connector == "nixl":
-        return {KEY: key, **_NIXL_HOLD}
+        return {KEY: key, LEASE: handle.lease, **_NIXL_HOLD}
     return {KEY: key, HOLD: {"lease": handle.lease, "content_hash": handle.content_hash}}
 
 

@@ -14,6 +14,7 @@ from vllm.v1.request import RequestStatus
 
 from tandem_engine.vllm.params import FETCH, HOLD
 from tandem_engine.vllm.stats import KEY, TransferStats
+from tandem_engine.vllm.steps import scheduled
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,18 @@ class Planner:
 
     def step(self, output: Any) -> Work:
         """A step is scheduled: what the ranks do beside computing it."""
-        for new in output.scheduled_new_reqs:
-            self._computes(new.req_id, new.num_computed_tokens, output)
-        cached = output.scheduled_cached_reqs
-        for request_id, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True):
-            self._computes(request_id, computed, output)
+        for part in scheduled(output):
+            known = self._known.get(part.request_id)
+            if known is None:
+                continue
+            if tokens := part.of_prompt(known.prompt_tokens):
+                self._stats.prompt(known.key, computed=tokens)
+            if known.hold and part.completes(known.prompt_tokens):
+                block_ids = self._manager().get_block_ids(part.request_id)[0][: self._blocks(known)]
+                hold = known.hold
+                self._work.holds.append(
+                    Hold(known.key, hold["lease"], hold["content_hash"], known.prompt_tokens, block_ids)
+                )
         work, self._work = self._work, Work()
         return work
 
@@ -138,19 +146,6 @@ class Planner:
             return None
         taken, self._stats = self._stats, TransferStats()
         return taken
-
-    def _computes(self, request_id: str, computed: int, output: Any) -> None:
-        known = self._known.get(request_id)
-        if known is None:
-            return
-        until = computed + output.num_scheduled_tokens[request_id]
-        if (tokens := min(until, known.prompt_tokens) - computed) > 0:
-            self._stats.prompt(known.key, computed=tokens)
-        if known.hold and computed < known.prompt_tokens <= until:
-            block_ids = self._manager().get_block_ids(request_id)[0][: self._blocks(known)]
-            self._work.holds.append(
-                Hold(known.key, known.hold["lease"], known.hold["content_hash"], known.prompt_tokens, block_ids)
-            )
 
     def _blocks(self, known: _Known) -> int:
         return -(-known.prompt_tokens // self._block_size)

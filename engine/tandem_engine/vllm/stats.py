@@ -46,6 +46,13 @@ class TransferStats(KVConnectorStats):
         counts = self.data.setdefault("staged", {})
         counts[key] = counts.get(key, 0) + size
 
+    def nixl(self, data: Mapping[str, Any]) -> None:
+        """What NIXL counts itself, over all calls."""
+        sums = self.data.setdefault("nixl", {})
+        for name, values in data.items():
+            if total := sum(values):
+                sums[name] = sums.get(name, 0) + total
+
     def prompt(self, key: str, *, computed: int = 0, external: int = 0) -> None:
         """Adds prompt tokens that the scheduler had computed, or took as loaded."""
         counts = self.data.setdefault("prompt", {}).setdefault(key, [0, 0])
@@ -57,6 +64,7 @@ class TransferStats(KVConnectorStats):
             self.data.setdefault("fetched", {}).setdefault(key, []).extend(entries)
         for key, size in other.data.get("staged", {}).items():
             self.staged(key, size)
+        self.nixl({name: [value] for name, value in other.data.get("nixl", {}).items()})
         for key, (computed, external) in other.data.get("prompt", {}).items():
             self.prompt(key, computed=computed, external=external)
         return self
@@ -153,6 +161,9 @@ class Watch(StatLoggerBase):
                 self.totals["kv_fetched_bytes"] += transfer.bytes
                 if transfer.reason:
                     self.totals[f"kv_fetches_failed_{transfer.reason}"] += 1
+        for name in ("bytes_transferred", "num_failed_transfers", "num_kv_expired_reqs"):
+            if value := data.get("nixl", {}).get(name):
+                self.totals[f"nixl_{name}"] += round(value)
         for key, size in data.get("staged", {}).items():
             self.totals["kv_staged_bytes"] += size
             if key in self._calls:
