@@ -26,7 +26,7 @@ _UNITS: Final = {
     "h": Decimal(3600),
 }
 
-_QUANTITY: Final = r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?"
+_QUANTITY: Final = r"([0-9]+(\.[0-9]+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?"
 _SCALES: Final = {
     "": Decimal(1),
     "m": Decimal("0.001"),
@@ -57,10 +57,10 @@ def parse_quantity(text: str) -> Decimal:
     Raises:
         PydanticCustomError: it is not one.
     """
-    if re.fullmatch(_QUANTITY, text) is None:
+    if (match := re.fullmatch(_QUANTITY, text)) is None:
         raise invalid('must be a quantity, such as 2, "500m", "24Gi" or "10G"')
-    number = text.rstrip("mkMGTPEi")
-    return Decimal(number) * _SCALES[text[len(number) :]]
+    number, unit = match[1], match[3]
+    return Decimal(number) * _SCALES[unit or ""]
 
 
 def _duration(value: Any, info: ValidationInfo) -> Any:

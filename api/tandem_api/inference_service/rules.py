@@ -11,6 +11,7 @@ from tandem_api.inference_service.roles import GPU, merged
 
 if TYPE_CHECKING:
     from tandem_api.inference_service.service import InferenceServiceSpec
+    from tandem_api.inference_service.versions import VersionSpec
 
 Location = tuple[str | int, ...]
 """Field names as they are written in a manifest, and indices: ("versions", 1, "weight")."""
@@ -23,6 +24,8 @@ class Problem:
     location: Location
     """Within the spec."""
     message: str
+    depends: tuple[Location, ...] = ()
+    """What else the rule looks at: where that is wrong by itself, the rule says nothing sure."""
 
     @property
     def where(self) -> str:
@@ -126,26 +129,26 @@ CEL: Final = (
 def problems(spec: InferenceServiceSpec) -> Iterator[Problem]:
     """Every broken rule of a spec whose fields are valid by themselves."""
     yield from _experiment(spec) if spec.experiment else _weights(spec)
-    yield from _parallelism(spec)
+    for index, version in enumerate(spec.versions):
+        yield from _parallelism(spec, version, index)
 
 
 def _weights(spec: InferenceServiceSpec) -> Iterator[Problem]:
+    depends: tuple[Location, ...] = (("experiment",),)
     weights = [version.weight for version in spec.versions]
     if len(weights) == 1:
         if weights[0] not in (None, 100):
-            yield Problem(
-                ("versions", 0, "weight"), f"is {weights[0]}; a single version gets 100: remove it, or add versions"
-            )
+            says = f"is {weights[0]}; a single version gets 100: remove it, or add versions"
+            yield Problem(("versions", 0, "weight"), says, depends)
         return
     for index, weight in enumerate(weights):
         if weight is None:
-            yield Problem(
-                ("versions", index), "weight is missing: each of several versions needs one, and they sum to 100"
-            )
+            says = "weight is missing: each of several versions needs one, and they sum to 100"
+            yield Problem(("versions", index), says, depends)
     given = [weight for weight in weights if weight is not None]
     if len(given) == len(weights) and sum(given) != 100:
         listed = " and ".join([", ".join(map(str, given[:-1])), str(given[-1])])
-        yield Problem(("versions",), f"weights are {listed}: they must sum to 100, not {sum(given)}")
+        yield Problem(("versions",), f"weights are {listed}: they must sum to 100, not {sum(given)}", depends)
 
 
 def _experiment(spec: InferenceServiceSpec) -> Iterator[Problem]:
@@ -153,35 +156,30 @@ def _experiment(spec: InferenceServiceSpec) -> Iterator[Problem]:
     names = [version.name for version in spec.versions]
     for field, name in (("champion", spec.experiment.champion), ("challenger", spec.experiment.challenger)):
         if name not in names:
-            yield Problem(("experiment", field), f'"{name}" is not a version; versions are {", ".join(names)}')
+            says = f'"{name}" is not a version; versions are {", ".join(names)}'
+            yield Problem(("experiment", field), says, (("versions",),))
     for index, version in enumerate(spec.versions):
         if version.weight is not None:
-            yield Problem(
-                ("versions", index, "weight"), "must not be given beside spec.experiment, which moves the traffic"
-            )
+            says = "must not be given beside spec.experiment, which moves the traffic"
+            yield Problem(("versions", index, "weight"), says)
 
 
-def _parallelism(spec: InferenceServiceSpec) -> Iterator[Problem]:
-    for index, version in enumerate(spec.versions):
-        tensor: dict[str, int] = {}
-        for role, common, own in (
-            ("prefill", spec.prefill, version.prefill),
-            ("decode", spec.decode, version.decode),
-        ):
-            if (settings := merged(common, own)) is None:
-                continue
-            tensor[role] = settings.parallelism.tensor
-            # Without GPUs (a CPU, or a rehearsal) ranks are processes.
-            if settings.gpus is not None and settings.gpus < settings.parallelism.tensor:
-                at: Location = ("versions", index, role) if own else (role,)
-                yield Problem(
-                    (*at, "parallelism", "tensor") if not own or "parallelism" in own.model_fields_set else at,
-                    f"parallelism.tensor is {settings.parallelism.tensor}, but a worker has {settings.gpus} of "
-                    f"nvidia.com/gpu: each rank needs one",
-                )
-        if len(tensor) == 2 and max(tensor.values()) % min(tensor.values()):
-            yield Problem(
-                ("versions", index),
-                f"prefill has parallelism.tensor {tensor['prefill']} and decode {tensor['decode']}: one must be a "
-                "multiple of the other, so that KV heads can be dealt out again",
-            )
+def _parallelism(spec: InferenceServiceSpec, version: VersionSpec, index: int) -> Iterator[Problem]:
+    depends: tuple[Location, ...] = (("prefill",), ("decode",))
+    tensor: dict[str, int] = {}
+    for role, common, own in (("prefill", spec.prefill, version.prefill), ("decode", spec.decode, version.decode)):
+        if (settings := merged(common, own)) is None:
+            continue
+        tensor[role] = settings.parallelism.tensor
+        # Without GPUs (a CPU, or a rehearsal) ranks are processes.
+        if settings.gpus is not None and settings.gpus < settings.parallelism.tensor:
+            overridden = own is not None and "parallelism" in own.model_fields_set
+            at: Location = ("versions", index, role) if overridden else (role,)
+            says = f"is {settings.parallelism.tensor}, but a worker has {settings.gpus} of {GPU}: each rank needs one"
+            yield Problem((*at, "parallelism", "tensor"), says, depends)
+    if len(tensor) == 2 and max(tensor.values()) % min(tensor.values()):
+        says = (
+            f"prefill has parallelism.tensor {tensor['prefill']} and decode {tensor['decode']}: one must be a multiple "
+            "of the other, so that KV heads can be dealt out again"
+        )
+        yield Problem(("versions", index), says, depends)

@@ -58,7 +58,7 @@ class InferenceServiceSpec(Spec):
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        if found := tuple(problems(self)):
+        if found := tuple(dict.fromkeys(problems(self))):
             raise BrokenRules(found)
         return self
 

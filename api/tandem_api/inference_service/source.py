@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from tandem_api.inference_service.base import Matches, invalid
+from tandem_api.inference_service.base import cel, invalid
 
 Scheme = Literal["hf", "file", "pvc", "s3", "bundled", "registry"]
 
@@ -26,6 +26,7 @@ _SHAPES: Final = (
     "must be one of hf://org/name@revision, file:///path, pvc://claim/path, s3://bucket/prefix, "
     "registry://name/version, bundled://smollm2-135m"
 )
+_CLIMBS: Final = "must not hold '..' in its path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +53,24 @@ class Source:
             if scheme == known and (match := re.fullmatch(_PATTERNS[known], uri)) is not None:
                 parts = {name: part or "" for name, part in match.groupdict().items()}
                 if ".." in parts.get("path", "").split("/"):
-                    raise invalid("must not hold '..' in its path")
+                    raise invalid(_CLIMBS)
                 return cls(known, parts.get("authority", ""), parts.get("path", ""), parts.get("revision", ""))
         raise invalid(_SHAPES)
 
 
-class _WellFormed(Matches):
-    """Says what is wrong as `Source.parse` does."""
-
-    __slots__ = ()
-
-    def check(self, value: str) -> str:
-        Source.parse(value)
-        return value
+def _well_formed(uri: str) -> str:
+    Source.parse(uri)
+    return uri
 
 
-_ANY: Final = "|".join(_PATTERNS.values())
+_ANY: Final = re.sub(r"\(\?P<\w+>", "(", "|".join(_PATTERNS.values())).replace(r"\x00", "")
 
 SourceUri = Annotated[
     str,
-    Field(max_length=1024),
-    _WellFormed(re.sub(r"\(\?P<\w+>", "(", _ANY).replace(r"\x00", ""), _SHAPES, explained=True),
+    Field(
+        max_length=1024,
+        json_schema_extra=cel((f"self.matches(r'^(?:{_ANY})$')", _SHAPES), (r"!self.matches(r'/\.\.(/|$)')", _CLIMBS)),
+    ),
+    AfterValidator(_well_formed),
 ]
 """A URI that `Source.parse` reads."""

@@ -173,11 +173,7 @@ def _broken_besides(data: Any, errors: list[ErrorDetails]) -> list[Problem]:
     wrong = [location_of(error) for error in errors]
     for location in wrong:
         _remove(pruned, location)
-    return [
-        problem
-        for problem in _broken(_validate(pruned)[1])
-        if not any(_related(("spec", *problem.location), location) for location in wrong)
-    ]
+    return [problem for problem in _broken(_validate(pruned)[1]) if not _doubtful(problem, wrong)]
 
 
 def _remove(data: Any, location: Location) -> None:
@@ -191,6 +187,11 @@ def _remove(data: Any, location: Location) -> None:
             return
     if location and isinstance(data, dict):
         data.pop(location[-1], None)
+
+
+def _doubtful(problem: Problem, wrong: Iterable[Location]) -> bool:
+    looked_at = [("spec", *location) for location in (problem.location, *problem.depends)]
+    return any(_related(location, other) for location in looked_at for other in wrong)
 
 
 def _related(one: Location, other: Location) -> bool:
