@@ -25,6 +25,9 @@ class Wants:
     def prompt_done(self, sequence: Sequence) -> bool:
         return self.tokens == 0
 
+    def foresee(self, sequence: Sequence) -> None:
+        pass
+
     def token(self, sequence: Sequence) -> bool:
         return sequence.generated >= self.tokens
 

@@ -116,6 +116,8 @@ class ChoiceAnswer:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     generated: int = 0
     stops: StopFinder | None = None
+    ahead: bytes = b""
+    """The next event of a plain stream, written while its step runs: at the step's end there is only to send."""
 
     def admitted(self, sequence: Sequence) -> None:
         self.call.note_admitted(sequence)
@@ -142,25 +144,34 @@ class ChoiceAnswer:
         if job.sampling.stop and not job.function:
             self.stops = StopFinder(job.sampling.stop)
 
+    def foresee(self, sequence: Sequence) -> None:
+        if self.call.plain and self.script is not None:
+            self.ahead = self._plain(self.script.token(sequence.generated))
+
     def token(self, sequence: Sequence) -> bool:
         script = self.script
         assert script is not None
-        position = sequence.generated - 1
-        token = script.token(position)
-        last = sequence.generated >= self.length
         self.generated = sequence.generated
+        position = sequence.generated - 1
+        last = sequence.generated >= self.length
         if not position:
             self.call.first_token(self)
-        if self.call.plain and token >= FIRST_WORD:
-            self.call.say(self, self.call.voice.tokenizer.token_bytes(token))
-            return last
-        return self._careful(script, position, token, last)
+        if not self.call.plain:
+            return self._careful(script, position, last)
+        self.call.reply.data(self.ahead or self._plain(script.token(position)))
+        self.ahead = b""
+        return last
 
     def over(self, sequence: Sequence) -> None:
         self.call.choice_over(self)
 
-    def _careful(self, script: Script, position: int, token: int, last: bool) -> bool:
+    def _plain(self, token: int) -> bytes:
+        # Words need no escaping, and what is not a word is never said plainly.
+        return self.call.encoder.text(self.index, self.call.voice.tokenizer.token_bytes(token))
+
+    def _careful(self, script: Script, position: int, last: bool) -> bool:
         """The way of all that is not plain streamed words."""
+        token = script.token(position)
         text = self.call.voice.tokenizer.decode((token,))
         if self.stops is not None:
             text, found = self.stops.feed(text)
@@ -223,8 +234,8 @@ class Answer:
         self.admitted_at: float | None = None
         self.first_token_at: float | None = None
         self.cached = 0
-        self._encoder = encoder
-        self._reply = reply
+        self.encoder = encoder
+        self.reply = reply
         self._clock = clock
         self._open = len(self.choices)
 
@@ -247,37 +258,34 @@ class Answer:
         if self.first_token_at is None:
             self.first_token_at = self._clock()
             if self.job.stream:
-                self._reply.started(200, STREAM_TYPE, 0, self.report)
-        if self.job.stream and (opening := self._encoder.opening(choice.index)):
-            self._reply.data(opening)
-
-    def say(self, choice: ChoiceAnswer, escaped: bytes) -> None:
-        self._reply.data(self._encoder.text(choice.index, escaped))
+                self.reply.started(200, STREAM_TYPE, 0, self.report)
+        if self.job.stream and (opening := self.encoder.opening(choice.index)):
+            self.reply.data(opening)
 
     def say_carefully(self, choice: ChoiceAnswer, text: str, logprobs: Ordered[TokenLogprob]) -> None:
         if logprobs:
-            self._reply.data(self._encoder.detailed(choice.index, text, logprobs))
+            self.reply.data(self.encoder.detailed(choice.index, text, logprobs))
         else:
-            self._reply.data(self._encoder.text(choice.index, escape(text)))
+            self.reply.data(self.encoder.text(choice.index, escape(text)))
 
     def choice_over(self, choice: ChoiceAnswer) -> None:
         self._open -= 1
         end = b""
         if self.job.stream:
-            end = self._encoder.closing(choice.index, choice.finish_reason)
+            end = self.encoder.closing(choice.index, choice.finish_reason)
             if not self._open:
-                end += self._encoder.usage(self.usage) + DONE
-            self._reply.data(end)
+                end += self.encoder.usage(self.usage) + DONE
+            self.reply.data(end)
         elif not self._open:
             self._send_body()
         if not self._open and not self.done.done():
             self.done.set_result(None)
 
     def _send_body(self) -> None:
-        body = self._encoder.body([self._written(choice) for choice in self.choices], self.usage)
-        self._reply.started(200, JSON_TYPE, len(body), self.report)
+        body = self.encoder.body([self._written(choice) for choice in self.choices], self.usage)
+        self.reply.started(200, JSON_TYPE, len(body), self.report)
         for at in range(0, len(body), PIECE_BYTES):
-            self._reply.data(body[at : at + PIECE_BYTES])
+            self.reply.data(body[at : at + PIECE_BYTES])
 
     def _written(self, choice: ChoiceAnswer) -> Choice:
         text = "".join(choice.said)

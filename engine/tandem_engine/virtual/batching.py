@@ -79,6 +79,7 @@ class Batch:
         for sequence in plan.decode:
             if sequence.tokens > len(sequence.blocks) * self._limits.block_size:
                 sequence.blocks += self._cache.take(1)
+            sequence.consumer.foresee(sequence)
         for sequence in plan.admit:
             self._admit(sequence)
         return plan

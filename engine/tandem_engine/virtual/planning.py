@@ -35,6 +35,9 @@ class Consumer(Protocol):
     def prompt_done(self, sequence: "Sequence") -> bool:
         """All of the prompt's KV is there. True: nothing is to be generated."""
 
+    def foresee(self, sequence: "Sequence") -> None:
+        """A step begins that will give the sequence one more token: the time for what costs time."""
+
     def token(self, sequence: "Sequence") -> bool:
         """The sequence has one more token. True: it was the last."""
 

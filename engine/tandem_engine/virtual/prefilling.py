@@ -30,6 +30,9 @@ class Prefill:
             self.rows.set_result(self._compute(sequence))
         return True
 
+    def foresee(self, sequence: Sequence) -> None:
+        pass
+
     def token(self, sequence: Sequence) -> bool:
         return True
 
