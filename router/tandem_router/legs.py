@@ -21,7 +21,8 @@ class Waiting:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._end: asyncio.Future[pb.Finished] = asyncio.get_running_loop().create_future()
-        self._taken = False
+        self._unclaimed: pb.Finished | None = None
+        """What the call ended with, until the one who waits has got it."""
         self._call_id = 0
 
     def __enter__(self) -> Self:
@@ -30,12 +31,13 @@ class Waiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._end.done():
-            self._end.cancel()
-        elif not self._taken and self._end.exception() is None and self._end.result().HasField("kv"):
-            # Cancelled in the very turn in which the end came: nobody else knows of this lease.
-            self._link.release(self._end.result().kv.lease)
         self._link.cancel(self._call_id)
+        if self._end.done() and not self._end.cancelled():
+            # Looked at here, a failure that nobody waits for any more is no complaint of the event loop's.
+            self._end.exception()
+        if self._unclaimed is not None and self._unclaimed.HasField("kv"):
+            # Cancelled in the very turn in which the end came: nobody else knows of this lease.
+            self._link.release(self._unclaimed.kv.lease)
 
     async def submit(self, submit: pb.Submit, body: bytes) -> pb.Finished:
         """Runs a call.
@@ -57,7 +59,7 @@ class Waiting:
 
     async def _wait(self) -> pb.Finished:
         finished = await self._end
-        self._taken = True
+        self._unclaimed = None
         return finished
 
     def started(self, started: pb.Started) -> None:
@@ -67,6 +69,7 @@ class Waiting:
         """Only answers have data."""
 
     def finished(self, finished: pb.Finished) -> None:
+        self._unclaimed = finished
         if not self._end.done():
             self._end.set_result(finished)
 

@@ -4,12 +4,13 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.measures import RATE_SECONDS, RECENT_SECONDS, Distribution, Rate, Recent
 from tandem_router.otel import OtlpTracer
+
 from tests.router.fake_worker import FakeCall, fail_with, hang, words
 from tests.router.house import CHAT, STREAM, OpenHouse, fake
 

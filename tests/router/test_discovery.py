@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import Topology
 from tandem_router.discovery.file import FileSource
+
 from tests.router.fake_worker import FakeCall, decode_well
 from tests.router.house import OpenHouse, fake, topology_of
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-
 from tandem_api.inference_service import RoutingSpec
+
 from tests.router.fake_worker import FakeCall, decode_well, words
 from tests.router.house import CHAT, STREAM, fake, topology_of
 

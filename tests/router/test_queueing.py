@@ -5,6 +5,7 @@ import asyncio
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+
 from tests.router.fake_worker import FakeCall, decode_well, fail_with, prefill_well
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake, topology_of
 

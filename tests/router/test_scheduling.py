@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
-
+from hypothesis import given
+from hypothesis import strategies as st
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
 from tandem_proto.tandem.v1 import worker_pb2 as pb
@@ -17,6 +17,7 @@ from tandem_router.pairing import Demand, Grant, NoWorker, Pairing, Revision
 from tandem_router.policies import policy
 from tandem_router.prefixes import PIECE, PrefixIndex
 from tandem_router.worker import Worker
+
 from tests.router.fake_worker import fail_with, hang
 from tests.router.house import CHAT, MODEL, STREAM, OpenHouse, fake
 
