@@ -25,7 +25,7 @@ class WorkerAddress:
 
 async def describe(channel: grpc.aio.Channel, role: str) -> worker_pb2.DescribeResponse:
     stub = worker_pb2_grpc.PrefillWorkerStub if role == "prefill" else worker_pb2_grpc.DecodeWorkerStub
-    return await stub(channel).Describe(worker_pb2.DescribeRequest(), timeout=10)
+    return await stub(channel).Describe(worker_pb2.DescribeRequest(), timeout=30, wait_for_ready=True)
 
 
 class Observer:

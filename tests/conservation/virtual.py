@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tandem_api.inference_service import EngineSpec, KvTransferSpec, RoutingSpec, VirtualEngineSpec
+from tandem_api.inference_service.engine import VirtualFaults
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
 from tandem_api.worker import WorkerConfig
 
@@ -17,9 +18,16 @@ WEATHER = Weather(
 """Each storm is over in some tens of milliseconds, but for the two in a hundred that kill a worker."""
 
 ENGINE = VirtualEngineSpec(
-    slots=8, token_budget=512, prefill_token_time=1e-5, decode_step_time=0.001, blocks=512, block_size=16, seed=7
+    slots=8,
+    token_budget=512,
+    prefill_token_time=1e-5,
+    decode_step_time=0.001,
+    blocks=512,
+    block_size=16,
+    seed=7,
+    faults=VirtualFaults(refuse=5, lose=5, corrupt_wire=5),
 )
-"""Few slots and blocks, so that storms make requests wait for both."""
+"""Few slots and blocks, so that storms make requests wait for both; and KV that is refused, lost or damaged."""
 
 LEASE_TTL = 3.0
 
