@@ -17,6 +17,7 @@ from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.errors import KvGone
 from tandem_engine.kv.assembly import Assembly, FetchFailed, FetchReason
+from tandem_engine.kv.pieces import STREAM_OPTIONS
 from tandem_engine.kv.server import SERVICE
 
 _REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
@@ -198,5 +199,5 @@ class KvClient:
         with self._lock:
             channel = self._channels.get(address)
             if channel is None:
-                channel = self._channels[address] = sync_channel(address, self._tls)
+                channel = self._channels[address] = sync_channel(address, self._tls, STREAM_OPTIONS)
             return channel

@@ -73,7 +73,7 @@ class KvServer:
         Raises:
             RuntimeError: the address can't be bound.
         """
-        server = grpc.server(self._pool, options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
+        server = grpc.server(self._pool, options=[*CHANNEL_OPTIONS, *pieces.STREAM_OPTIONS, ("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((self._handlers(),))
         self._port = listen(server, self._address, self._tls)
         server.start()
