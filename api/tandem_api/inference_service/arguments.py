@@ -27,7 +27,9 @@ OWNED: Final[dict[str, str]] = {
     "--pipeline-parallel-size": f"use `parallelism.tensor`: {_PODS}",
     "-pp": f"use `parallelism.tensor`: {_PODS}",
     "--nnodes": _PODS,
+    "-n": _PODS,
     "--node-rank": _PODS,
+    "-r": _PODS,
     "--master-addr": _PODS,
     "--headless": _PODS,
     "--config": "write the arguments out, so that a changed one makes a new revision",
@@ -41,6 +43,8 @@ OWNED: Final[dict[str, str]] = {
     "--ssl-certfile": _HTTP,
     "--ssl-ca-certs": _HTTP,
     "--api-server-count": _HTTP,
+    "-asc": _HTTP,
+    "--worker-extension-cls": "Tandem's own is loaded",
 }
 """By flag: what to do instead, or why it makes no sense here."""
 
