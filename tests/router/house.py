@@ -37,6 +37,18 @@ async def until(holds: Callable[[], object], seconds: float = 20) -> None:
             await asyncio.sleep(0.005)
 
 
+async def answers(client: httpx.AsyncClient, path: str, status: int, seconds: float = 30) -> None:
+    """Waits until a GET of `path` is answered, and with this status."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                if (await client.get(path)).status_code == status:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.02)
+
+
 @dataclass
 class House:
     """Everything that a test looks at."""

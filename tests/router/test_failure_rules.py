@@ -1,4 +1,4 @@
-"""What becomes of a request when a worker fails it, at every stage. A house asserts at its end that all is given back."""
+"""What becomes of a request when a worker fails it, at every stage. Each house ends with all given back."""
 
 import asyncio
 import json

@@ -11,31 +11,28 @@ from pathlib import Path
 import httpx
 from tandem_api.inference_service import RoutingSpec
 
-from tests.router.fake_worker import FakeCall, decode_well, words
-from tests.router.house import CHAT, STREAM, fake, topology_of
+from tests.router.fake_worker import FakeCall, FakeWorker, decode_well, words
+from tests.router.house import CHAT, STREAM, answers, fake, topology_of
 
 
 @asynccontextmanager
-async def routing(folder: Path, worker: object, *argv: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def routing(
+    folder: Path, worker: FakeWorker, *argv: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     topology = folder / "topology.json"
-    topology.write_text(topology_of([worker], RoutingSpec()).model_dump_json())  # type: ignore[list-item]
+    topology.write_text(topology_of([worker], RoutingSpec()).model_dump_json())
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tandem_router", "--topology", str(topology), "--port", str(port), *argv,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(60), httpx.AsyncClient() as client:
-            while True:
-                try:
-                    if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.05)
-        yield process, f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url) as client:
+            await answers(client, "/readyz", 200, 60)
+        yield process, url
     finally:
         if process.returncode is None:
             process.kill()
@@ -67,9 +64,7 @@ async def test_after_sigterm_streams_finish_and_nobody_else_is_served(tmp_path: 
             received = answer.aiter_bytes()
             assert await anext(received) == words("Hel")[0]
             process.terminate()
-            async with asyncio.timeout(20):
-                while (await client.get("/readyz")).status_code == 200:
-                    await asyncio.sleep(0.01)
+            await answers(client, "/readyz", 503)
             refused = await client.post("/v1/chat/completions", json=CHAT)
             assert (refused.status_code, refused.headers["connection"]) == (503, "close")
             assert int(refused.headers["retry-after"]) > 0

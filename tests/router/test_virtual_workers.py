@@ -1,0 +1,202 @@
+"""The whole way with real programs: a router, a prefill and a decode worker with virtual engines, OpenAI's client."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from tandem_api.inference_service import EngineSpec, KvTransferSpec, RoutingSpec, VirtualEngineSpec
+from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
+from tandem_api.worker import Ports, WorkerConfig
+
+ENGINE = VirtualEngineSpec(decode_step_time=0.005, prefill_token_time=1e-5, seed=3)
+MESSAGES = [{"role": "user", "content": "Why is the sky blue? " * 20}]
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextmanager
+def program(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-m", *argv], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@dataclass
+class Platform:
+    url: str
+    http: httpx.Client
+    programs: dict[str, "subprocess.Popen[bytes]"]
+
+    def openai(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="local", max_retries=0)
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        services = self.http.get("/tandem/v1/status").json()["services"]
+        return {w["name"]: w for s in services for v in s["versions"] for w in v["workers"]}
+
+    def busy_decode(self) -> str:
+        """The decode worker that has a call, when it has told so."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            for name, worker in self.workers().items():
+                if worker["role"] == "decode" and worker["openCalls"]:
+                    return name
+            time.sleep(0.02)
+        raise AssertionError("no decode worker has a call")
+
+    def until_ready(self, *names: str) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                if {n for n, w in self.workers().items() if w["ready"]} == set(names):
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after a minute: {self.workers()}")
+
+
+@contextmanager
+def platform(folder: Path, *names: str) -> Iterator[Platform]:
+    """Workers are named for their role: prefill-0, decode-0, decode-1."""
+    with ExitStack() as stack:
+        endpoints, programs = [], {}
+        for name in names:
+            role = name.split("-", 1)[0]
+            grpc, health, metrics, kv = free_ports(4)
+            config = WorkerConfig.model_validate(
+                {
+                    "role": role,
+                    "service": "default/sky",
+                    "model": "sky",
+                    "version": "v1",
+                    "revision": "r1",
+                    "engine": EngineSpec(type="virtual", virtual=ENGINE),
+                    "kv_transfer": KvTransferSpec(lease_ttl=5),
+                    "ports": Ports(grpc=grpc, health=health, metrics=metrics, kv=kv),
+                }
+            )
+            path = folder / f"{name}.json"
+            path.write_text(config.model_dump_json(by_alias=True))
+            worker = program(f"tandem_{role}", "--config", str(path), "--name", name, "--host", "127.0.0.1")
+            programs[name] = stack.enter_context(worker)
+            endpoints.append(
+                WorkerEndpoint.model_validate({"name": name, "role": role, "address": f"127.0.0.1:{grpc}"})
+            )
+        revision = RevisionEndpoints(name="r1", disaggregated=True, workers=tuple(endpoints))
+        service = ServiceRoutes(
+            name="sky",
+            namespace="default",
+            model="sky",
+            routing=RoutingSpec(),
+            versions=(VersionRoutes(name="v1", weight=100, revisions=(revision,)),),
+        )
+        topology = folder / "topology.json"
+        topology.write_text(Topology(services=(service,)).model_dump_json())
+        (port,) = free_ports(1)
+        router = program("tandem_router", "--topology", str(topology), "--port", str(port), "--server-timing")
+        programs["router"] = stack.enter_context(router)
+        url = f"http://127.0.0.1:{port}"
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=30))
+        here = Platform(url, http, programs)
+        here.until_ready(*names)
+        yield here
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with platform(tmp_path_factory.mktemp("pair"), "prefill-0", "decode-0") as here:
+        yield here
+
+
+ASK: dict[str, Any] = {"model": "sky", "messages": MESSAGES, "max_tokens": 12, "seed": 1}
+
+
+def test_the_sync_client_gets_the_same_answer_streamed_and_whole(pair: Platform) -> None:
+    client = pair.openai()
+    whole = client.chat.completions.create(**ASK)
+    stream = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}))
+    texts = [c.delta.content or "" for chunk in stream for c in chunk.choices]
+    assert "".join(texts) == whole.choices[0].message.content
+    assert whole.choices[0].message.content
+    counts = [(usage.prompt_tokens, usage.completion_tokens) for usage in (stream[-1].usage, whole.usage)]
+    assert counts[0] == counts[1]
+    assert [c.finish_reason for chunk in stream for c in chunk.choices if c.finish_reason] == [
+        whole.choices[0].finish_reason
+    ]
+    assert len({chunk.id for chunk in stream} | {whole.id}) == 2
+    assert whole.id.startswith("chatcmpl-")
+
+
+async def test_the_async_client_completes_streamed_and_whole(pair: Platform) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{pair.url}/v1", api_key="local") as client:
+        ask: dict[str, Any] = {"model": "sky", "prompt": "Once upon a time", "max_tokens": 8, "seed": 1}
+        whole = await client.completions.create(**ask)
+        stream = await client.completions.create(**ask, stream=True)
+        assert "".join([c.choices[0].text async for c in stream if c.choices]) == whole.choices[0].text
+        assert whole.id.startswith("cmpl-")
+
+
+def test_kv_really_moves_and_the_header_says_how_much(pair: Platform) -> None:
+    timing = pair.http.post("/v1/chat/completions", json=ASK).headers["server-timing"]
+    found = re.search(
+        r'kv;dur=[\d.]+;desc="transferred bytes=(\d+) blocks=(\d+) connector=grpc peer=prefill-0"', timing
+    )
+    assert found, timing
+    assert int(found[1]) == int(found[2]) * ENGINE.block_size * ENGINE.bytes_per_token
+
+
+def test_prompts_that_differ_at_their_beginning_get_different_answers(pair: Platform) -> None:
+    texts = set()
+    for word in ("Why", "How"):
+        messages = [{"role": "user", "content": word + MESSAGES[0]["content"][3:]}]
+        answer = pair.openai().chat.completions.create(**{**ASK, "messages": messages})
+        texts.add(answer.choices[0].message.content)
+    assert len(texts) == 2
+
+
+def test_a_wrong_request_is_the_workers_own_400(pair: Platform) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        pair.openai().chat.completions.create(**{**ASK, "messages": []})
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_nothing_is_left_at_the_workers(pair: Platform) -> None:
+    pair.openai().chat.completions.create(**ASK)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if not any(w["leases"] or w["openCalls"] or w["stagedBytes"] or w["kvUse"] for w in pair.workers().values()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(pair.workers())
+
+
+def test_a_decode_worker_killed_in_mid_stream_ends_the_stream_with_a_typed_error(tmp_path: Path) -> None:
+    with platform(tmp_path, "prefill-0", "decode-0", "decode-1") as here:
+        endless = {**ASK, "max_tokens": 8000, "stream": True, "extra_body": {"ignore_eos": True}}
+        stream = iter(here.openai().chat.completions.create(**endless))
+        next(stream)
+        here.programs[here.busy_decode()].send_signal(signal.SIGKILL)
+        with pytest.raises(openai.APIError, match="lost"):
+            list(stream)
+        # The other one goes on serving.
+        assert here.openai().chat.completions.create(**ASK).choices[0].message.content
