@@ -38,6 +38,9 @@ GRACE: Final = 70
 GRACE_MARGIN: Final = 10
 """Seconds between a worker's own grace period and the pod's: for cancelling, closing and the engine's end."""
 
+STARTUP_SECONDS: Final = 3600
+"""That an engine has to load. Liveness is asked only after it: an import or a compiler may hold a process for long."""
+
 NOBODY: Final = 65532
 
 
@@ -157,7 +160,7 @@ def _worker(version: EffectiveVersion, spec: RoleSpec, role: Role, settings: Set
             ),
             "ports": _ports(spec, role, ports),
             "resources": _shaped(spec.resources),
-            "startupProbe": _probe("liveness", ports, period=1, failures=600),
+            "startupProbe": _probe("readiness", ports, period=1, failures=STARTUP_SECONDS),
             "livenessProbe": _probe("liveness", ports, period=10, failures=3),
             "readinessProbe": _probe("readiness", ports, period=1, failures=3),
             "securityContext": _container_security(spec.security_context),
