@@ -1,8 +1,9 @@
 """The whole way with real programs: a router, a prefill and a decode worker with virtual engines, OpenAI's client."""
 
+import itertools
+import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,23 +18,24 @@ import openai
 import pytest
 from tandem_api.inference_service import EngineSpec, KvTransferSpec, RoutingSpec, VirtualEngineSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
-from tandem_api.worker import Ports, WorkerConfig
+from tandem_api.worker import WorkerConfig
 
 ENGINE = VirtualEngineSpec(decode_step_time=0.005, prefill_token_time=1e-5, seed=3)
 MESSAGES = [{"role": "user", "content": "Why is the sky blue? " * 20}]
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+_numbers = itertools.count(1)
+
+
+def free_host() -> str:
+    """A loopback address of its own for each program: all have the same ports."""
+    process = os.getpid()
+    return f"127.{50 + process % 50}.{process // 50 % 250}.{next(_numbers)}"
 
 
 @contextmanager
 def program(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-m", *argv], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", *argv]) as process:
         try:
             yield process
         finally:
@@ -82,7 +84,7 @@ def platform(folder: Path, *names: str) -> Iterator[Platform]:
         endpoints, programs = [], {}
         for name in names:
             role = name.split("-", 1)[0]
-            grpc, health, metrics, kv = free_ports(4)
+            host = free_host()
             config = WorkerConfig.model_validate(
                 {
                     "role": role,
@@ -92,12 +94,11 @@ def platform(folder: Path, *names: str) -> Iterator[Platform]:
                     "revision": "r1",
                     "engine": EngineSpec(type="virtual", virtual=ENGINE),
                     "kv_transfer": KvTransferSpec(lease_ttl=5),
-                    "ports": Ports(grpc=grpc, health=health, metrics=metrics, kv=kv),
                 }
             )
             path = folder / f"{name}.json"
             path.write_text(config.model_dump_json(by_alias=True))
-            worker = program(f"tandem_{role}", "--config", str(path), "--name", name, "--host", "127.0.0.1")
+            worker = program(f"tandem_{role}", "--config", str(path), "--name", name, "--host", host)
             programs[name] = stack.enter_context(worker)
             endpoints.append(
                 WorkerEndpoint.model_validate({"name": name, "role": role, "address": f"127.0.0.1:{grpc}"})
@@ -112,10 +113,10 @@ def platform(folder: Path, *names: str) -> Iterator[Platform]:
         )
         topology = folder / "topology.json"
         topology.write_text(Topology(services=(service,)).model_dump_json())
-        (port,) = free_ports(1)
-        router = program("tandem_router", "--topology", str(topology), "--port", str(port), "--server-timing")
+        host = free_host()
+        router = program("tandem_router", "--topology", str(topology), "--host", host, "--server-timing")
         programs["router"] = stack.enter_context(router)
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{host}:8080"
         http = stack.enter_context(httpx.Client(base_url=url, timeout=30))
         here = Platform(url, http, programs)
         here.until_ready(*names)
