@@ -1,5 +1,6 @@
 """The `tandem` command. Each of its commands is imported when it is called, so that none waits for the others."""
 
+import os
 from importlib import import_module
 from typing import Final
 
@@ -43,3 +44,5 @@ class Lazy(click.Group):
 @click.version_option(package_name="tandem-serving", prog_name="tandem", message="%(prog)s %(version)s")
 def main() -> None:
     """Serve large language models with prefill and decode on different workers."""
+    # gRPC tells of every connection that ends; a failed probe says it better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

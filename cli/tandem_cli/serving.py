@@ -37,9 +37,14 @@ async def serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: U
 async def _serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: Use, interrupts: Interrupts) -> bool:
     async with run_platform(plans, settings, random=SystemRandom(), created=int(time.time())) as platform:
         interrupts.on_second(platform.kill)
-        async with shown(platform, time.monotonic):
-            if not await _unless_asked(platform.until_ready(), interrupts):
-                return False
+        try:
+            async with shown(platform, time.monotonic):
+                if not await _unless_asked(platform.until_ready(), interrupts):
+                    platform.kill()
+                    return False
+        except PlatformError:
+            platform.kill()  # nothing is to be drained, and an engine that loads does not hear SIGTERM for long
+            raise
         status = await fetch_status(platform.url)
         if status is not None:
             click.echo(platform_table(status, platform.url, connectors_of(plans)))

@@ -24,10 +24,9 @@ def explain(pod: Pod, container: ContainerState) -> PlatformError:
     if container.exit_code is None:
         what = container.message or container.reason
     else:
-        what = f"{container.name} {_ending(container.exit_code)}"
-        if container.message:
-            what += f" ({container.message})"
-    return PlatformError(f"{pod.name} can't start: {what}", log=lines, hint=_hint(lines, container.exit_code))
+        what = container.message or f"{container.name} {_ending(container.exit_code)}"
+    code = None if container.message else container.exit_code
+    return PlatformError(f"{pod.name} can't start: {what}", log=lines, hint=_hint(lines, code))
 
 
 def _ending(code: int) -> str:

@@ -26,7 +26,8 @@ class Process:
 
     async def wait(self) -> int:
         """The exit status, once nothing of the tree is left."""
-        return await self._keeper.wait()
+        code = await self._keeper.wait()
+        return code if code >= 0 else 128 - code
 
     def signal(self, number: int) -> None:
         """Sends a signal to the main process; a process that has ended gets none."""
