@@ -17,7 +17,6 @@ from tandem_cli.runner import (
     Node,
     PodState,
     PodTemplate,
-    Scratch,
     last_lines,
     loopback_addresses,
     run_pod,
@@ -56,7 +55,8 @@ FAMILY = """
 import subprocess, sys, time
 # One that leaves the session, and one that is orphaned at once.
 print(subprocess.Popen(["setsid", "sleep", "1000"]).pid)
-print(subprocess.run(["sh", "-c", "sleep 1000 > /dev/null & echo $!"], stdout=subprocess.PIPE, text=True).stdout.strip())
+orphan = subprocess.run(["sh", "-c", "sleep 1000 > /dev/null & echo $!"], stdout=subprocess.PIPE, text=True)
+print(orphan.stdout.strip())
 time.sleep(1000 if len(sys.argv) == 1 else 0)
 """
 
@@ -316,10 +316,13 @@ async def test_pods_listen_on_the_same_port_at_addresses_of_their_own(run: Run, 
     probe = {"httpGet": {"port": 9000}, "timeoutSeconds": 5, "periodSeconds": 0.2}
     spec = one(command=["python", "-c", SERVER, "$(IP)", str(tmp_path)], env=env, readinessProbe=probe)
     addresses = loopback_addresses(Random(), [9000])
-    async with scratch_folder() as other, run(spec, address=next(addresses)) as first:
-        async with run(spec, address=next(addresses), scratch=other) as second:
-            await first.until(lambda state: state.ready)
-            await second.until(lambda state: state.ready)
+    async with (
+        scratch_folder() as other,
+        run(spec, address=next(addresses)) as first,
+        run(spec, address=next(addresses), scratch=other) as second,
+    ):
+        await first.until(lambda state: state.ready)
+        await second.until(lambda state: state.ready)
     assert first.address != second.address
 
 
@@ -343,11 +346,17 @@ async def test_nothing_of_a_pod_stays(tmp_path: Path, node: Node) -> None:
 
 
 async def test_an_exception_of_the_block_ends_the_pod_and_comes_out_as_it_was(run: Run) -> None:
-    with pytest.raises(RuntimeError, match="of the block"):
+    pods = []
+
+    async def fail() -> None:
         async with run(one()) as pod:
+            pods.append(pod)
             await pod.until(lambda state: state.ready)
             raise RuntimeError("of the block")
-    assert pod.state.containers[0].phase == "terminated"
+
+    with pytest.raises(RuntimeError, match="of the block"):
+        await fail()
+    assert pods[0].state.containers[0].phase == "terminated"
 
 
 RUNNER = f"""
