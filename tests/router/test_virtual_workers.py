@@ -100,9 +100,8 @@ def platform(folder: Path, *names: str) -> Iterator[Platform]:
             path.write_text(config.model_dump_json(by_alias=True))
             worker = program(f"tandem_{role}", "--config", str(path), "--name", name, "--host", host)
             programs[name] = stack.enter_context(worker)
-            endpoints.append(
-                WorkerEndpoint.model_validate({"name": name, "role": role, "address": f"127.0.0.1:{grpc}"})
-            )
+            address = f"{host}:{config.ports.grpc}"
+            endpoints.append(WorkerEndpoint.model_validate({"name": name, "role": role, "address": address}))
         revision = RevisionEndpoints(name="r1", disaggregated=True, workers=tuple(endpoints))
         service = ServiceRoutes(
             name="sky",
