@@ -1,6 +1,7 @@
 """A prefill and a decode engine answer as one aggregated engine does, by KV that really moved."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
@@ -222,7 +223,9 @@ async def test_a_prefill_that_is_cancelled_leaves_nothing(start: StartEngine) ->
     assert (load.running, load.waiting, load.staged_bytes, load.leases, load.free_blocks) == (0, 0, 0, 0, free)
 
 
-async def test_a_decode_that_is_cancelled_while_it_fetches_leaves_nothing(start: StartEngine) -> None:
+async def test_a_decode_that_is_cancelled_while_it_fetches_leaves_nothing(
+    start: StartEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     prefill, decode = await start("prefill"), await start()
     body = completion(words(300))
     handle = await handle_of(prefill, body, "completion")
@@ -239,3 +242,5 @@ async def test_a_decode_that_is_cancelled_while_it_fetches_leaves_nothing(start:
             await asyncio.wait_for(running, TIMEOUT)
     load = decode.load()
     assert (load.running, load.waiting, load.fetches, load.free_blocks) == (0, 0, 0, free)
+    gc.collect()
+    assert not caplog.records, "asyncio complains of an exception that nobody looked at"

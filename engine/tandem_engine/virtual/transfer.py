@@ -201,6 +201,13 @@ class Fetcher:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             fetch.cancel()
+            waiter.add_done_callback(_seen)
             if not work.cancel():  # a thread has it, and is about to leave it
                 await asyncio.wait([waiter])
             raise
+
+
+def _seen(done: "asyncio.Future[int]") -> None:
+    """How a cancelled fetch ended is of no interest: asyncio would log it as never looked at."""
+    if not done.cancelled():
+        done.exception()
