@@ -98,4 +98,4 @@ def test_two_versions_keep_their_revisions_whatever_the_traffic(replicas: int, w
 def test_revisions_are_stable_between_releases() -> None:
     # A release that names the same spec otherwise would restart every worker: change this only with the API version.
     asked = service(decode={"replicas": 2, "resources": {"limits": {"nvidia.com/gpu": 1}}})
-    assert plan_service(asked, Settings(vllm_image="worker:1")).revisions[0].revision == "1042dd35"
+    assert plan_service(asked, Settings(vllm_image="worker:1")).revisions[0].revision == "af1441c3"

@@ -23,6 +23,9 @@ def revision_of(version: EffectiveVersion) -> str:
     if version.engine.type != "virtual":
         engine.pop("virtual", None)
     facts: dict[str, Any] = {
+        # Names of children end in the revision: so those of service a-b with version c, and a with b-c, differ.
+        "service": version.service,
+        "version": version.version,
         "model": version.model,
         "source": version.source,
         "sourceSecret": version.source_secret,
