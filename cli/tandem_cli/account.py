@@ -1,6 +1,7 @@
 """What an answer took, and how its KV got to the decode worker: the line below an answer."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -36,12 +37,12 @@ class Timing:
         outcome, *words = kv.get("desc", "").split(" ")
         details = dict(word.partition("=")[::2] for word in words)
         return cls(
-            prefill=float(entries["prefill"]["dur"]) / 1000 if "prefill" in entries else None,
+            prefill=_milliseconds(entries["prefill"]) if "prefill" in entries else None,
             outcome=outcome,
             reason=details.get("reason", ""),
-            kv=float(kv.get("dur", 0)) / 1000,
-            kv_bytes=int(details.get("bytes", 0)),
-            blocks=int(details.get("blocks", 0)),
+            kv=_milliseconds(kv),
+            kv_bytes=_count(details.get("bytes", "")),
+            blocks=_count(details.get("blocks", "")),
             connector=details.get("connector", ""),
             peer=details.get("peer", ""),
         )
@@ -49,6 +50,18 @@ class Timing:
     @property
     def transferred(self) -> bool:
         return self.outcome == "transferred"
+
+
+def _milliseconds(entry: Mapping[str, str]) -> float:
+    """The duration of an entry in seconds; 0 where it has none that can be read."""
+    try:
+        return float(entry.get("dur", "")) / 1000
+    except ValueError:
+        return 0.0
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,16 @@ async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
     Raises:
         Failed: the router can't be reached, or does not answer in time.
     """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise Failed(f"{url!r} is no URL of a router", "give one such as http://127.0.0.1:8080")
     timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
     try:
         async with httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout) as client:
             yield client
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise Failed(f"{url!r} is no URL of a router", "give one such as http://127.0.0.1:8080") from None
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise Failed(
             f"no router at {url}", "start one with `tandem up`, or say where yours is: --url, TANDEM_URL"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import SystemRandom
 
 import click
@@ -15,7 +15,7 @@ from tandem_cli.progress import shown
 from tandem_cli.status import fetch_status
 from tandem_cli.tables import platform_table
 
-Use = Callable[[Platform, Interrupts], Awaitable[None]]
+Use = Callable[[Platform], Coroutine[None, None, None]]
 
 
 async def serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: Use) -> bool:
@@ -48,12 +48,12 @@ async def _serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: 
         status = await fetch_status(platform.url)
         if status is not None:
             click.echo(platform_table(status, platform.url, connectors_of(plans)))
-        return await _unless_asked(use(platform, interrupts), interrupts)
+        return await _unless_asked(platform.during(use(platform)), interrupts)
 
 
-async def _unless_asked(work: Awaitable[None], interrupts: Interrupts) -> bool:
+async def _unless_asked(work: Coroutine[None, None, None], interrupts: Interrupts) -> bool:
     """Does the work, and leaves it when the user asks for an end; returns whether it was done."""
-    working, asking = asyncio.ensure_future(work), asyncio.create_task(interrupts.wait())
+    working, asking = asyncio.create_task(work), asyncio.create_task(interrupts.wait())
     try:
         await asyncio.wait({working, asking}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():

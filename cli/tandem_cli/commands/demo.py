@@ -9,7 +9,6 @@ import click
 from tandem_cli.account import Account
 from tandem_cli.conversation import ask_streaming, first_model
 from tandem_cli.failing import Failed
-from tandem_cli.interrupts import Interrupts
 from tandem_cli.options import platform_options, settings_of
 from tandem_cli.planning import make_plans
 from tandem_cli.platform import Platform
@@ -34,7 +33,7 @@ def command(question: str, engine: str | None, **given: Any) -> None:
 async def _demo(question: str, virtual: bool, given: dict[str, Any]) -> None:
     accounts: list[Account] = []
 
-    async def use(platform: Platform, interrupts: Interrupts) -> None:
+    async def use(platform: Platform) -> None:
         click.echo(f"> {question}")
         async with client_of(platform.url) as client:
             body = {

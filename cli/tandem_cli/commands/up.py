@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from tandem_cli.interrupts import Interrupts
 from tandem_cli.options import platform_options, settings_of
 from tandem_cli.planning import make_plans
 from tandem_cli.platform import Platform
@@ -46,7 +45,7 @@ async def _up(files: tuple[Path, ...], virtual: bool, given: dict[str, Any]) -> 
     await serve(make_plans(files, virtual=virtual), settings_of(**given), _until_asked)
 
 
-async def _until_asked(platform: Platform, interrupts: Interrupts) -> None:
+async def _until_asked(platform: Platform) -> None:
     click.echo('Ctrl-C ends it. Ask with: tandem chat "Why is the sky blue?"', err=True)
     sys.stdout.flush()
     await tell_troubles(platform)

@@ -1,7 +1,7 @@
 """The platform on one machine: every worker of a plan and a router, as processes that live and end together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,11 @@ class Platform:
         self._node = node
         self._files = files
         self._created = created
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
         self._seen_ready: set[str] = set()
         self._reachable: dict[str, str] | None = None
-        self._router_ends, self._workers_end = asyncio.Event(), asyncio.Event()
+        self._begun, self._router_ends, self._workers_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
         port = router_port(settings.host, settings.port)
         self._router = router_template(files.topology, settings.host, port, settings.grace)
         self.url = url_of(settings.host, port)
@@ -69,15 +70,20 @@ class Platform:
         Raises:
             PlatformError: something can't start.
         """
-        serving = asyncio.create_task(self._until_routable())
+        await self.during(self._until_routable())
+
+    async def during(self, work: Coroutine[None, None, None]) -> None:
+        """Does the work while the platform runs; raises what makes the platform fail meanwhile."""
+        working, failing = asyncio.create_task(work), asyncio.create_task(self._failed.wait())
         try:
-            await asyncio.wait({serving, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-            if self._failure.done():
-                self._failure.result()
-            await serving
+            await asyncio.wait({working, failing}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failure is not None:
+                raise self._failure
+            await working
         finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            working.cancel()
+            failing.cancel()
+            await asyncio.gather(working, failing, return_exceptions=True)
 
     def kill(self) -> None:
         """Ends what still ends, at once."""
@@ -95,7 +101,8 @@ class Platform:
             for worker in self._workers.values()
         ]
         try:
-            await asyncio.wait({router, *workers}, return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait({router, *workers}, return_when=asyncio.FIRST_EXCEPTION)
+            self._fail(next(error for task in done if (error := task.exception()) is not None))
         finally:
             self._router_ends.set()
             await asyncio.wait({router})
@@ -105,6 +112,8 @@ class Platform:
     async def _keep(self, template: PodTemplate, address: str, scratch: Scratch, end: asyncio.Event) -> None:
         async with run_pod(template, address=address, node=self._node, scratch=scratch, on_change=self._notice) as pod:
             self.pods[pod.name] = pod
+            if len(self.pods) == len(self.names):
+                self._begun.set()
             await end.wait()
 
     def _capped(self, template: PodTemplate) -> PodTemplate:
@@ -119,12 +128,18 @@ class Platform:
         if pod.state.ready:
             self._seen_ready.add(pod.name)
         self._publish()
-        if pod.name in self._seen_ready or self._failure.done() or self._router_ends.is_set():
+        if pod.name in self._seen_ready or self._router_ends.is_set():
             return
         if pod.state.problem:
-            self._failure.set_exception(PlatformError(f"{pod.name} can't start: {pod.state.problem}"))
+            self._fail(PlatformError(f"{pod.name} can't start: {pod.state.problem}"))
         elif (container := failed_container(pod.state)) is not None:
-            self._failure.set_exception(explain(pod, container))
+            self._fail(explain(pod, container))
+
+    def _fail(self, error: BaseException) -> None:
+        """The first failure counts: others follow from it."""
+        if self._failure is None:
+            self._failure = error
+            self._failed.set()
 
     def _publish(self) -> None:
         """Writes the topology where it has changed: workers whose containers have started."""
@@ -139,6 +154,9 @@ class Platform:
             write_topology(self._files.topology, self._plans, workers, self._created)
 
     async def _until_routable(self) -> None:
+        await self._begun.wait()
+        for name in self.names:
+            await self.pods[name].until(lambda state: state.ready)
         while True:
             status = await fetch_status(self.url)
             if status is not None and all_routable(status, self._workers):

@@ -18,18 +18,23 @@ RunInside = Callable[[Sequence[str]], Awaitable[int]]
 async def verdicts(probe: Probe, ask: Ask, eager: float) -> AsyncGenerator[str, None]:
     """Asks for ever, in the probe's rhythm; yields whenever a threshold is met: what is wrong, or empty for success.
 
-    Until the first success it asks every `eager` seconds too, without counting those failures: a container is noticed
-    as soon as it is ready, and `failureThreshold` times `periodSeconds` is the time that it has.
+    Until the first success it asks in between too, without counting those failures: a container is noticed soon after
+    it is ready, and `failureThreshold` times `periodSeconds` is the time that it has. These asks are at least `eager`
+    seconds apart, and more the longer it takes: a tenth of the time so far.
     """
     loop = asyncio.get_running_loop()
     await asyncio.sleep(probe.initial_delay_seconds)
+    begun = loop.time()
     good = bad = 0
     succeeded = False
     while True:
         tick = loop.time() + probe.period_seconds
         problem = await ask()
-        while problem and not succeeded and loop.time() + eager < tick:
-            await asyncio.sleep(eager)
+        while problem and not succeeded:
+            pause = max(eager, (loop.time() - begun) / 10)
+            if loop.time() + pause >= tick:
+                break
+            await asyncio.sleep(pause)
             problem = await ask()
         if problem:
             good, bad = 0, bad + 1
