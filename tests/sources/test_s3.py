@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from tandem_api.inference_service.source import Source
 from tandem_engine.sources import Work, fetch, resolve
 from tandem_engine.sources.errors import AccessDenied, Changed, InvalidUri, NotFound, Unreachable
 from tandem_engine.sources.naming import short_hash
@@ -142,6 +143,11 @@ def test_a_pinned_uri_stays_the_same_while_the_objects_do(
     assert pinned.startswith("s3://models/team/tiny?pin=")
     assert resolve("s3://models/team/tiny/", work) == pinned
     assert fetch(pinned, tmp_path / "model", work) == pinned
+
+
+def test_a_pinned_uri_may_stand_in_a_manifest(put: Put, work: Work, model_files: dict[str, bytes]) -> None:
+    put(model_files)
+    assert Source.parse(resolve("s3://models/team/tiny", work)).path == "team/tiny"
 
 
 def test_a_pinned_uri_does_not_fetch_other_objects(

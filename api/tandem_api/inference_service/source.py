@@ -14,12 +14,13 @@ from tandem_api.inference_service.base import cel, invalid
 Scheme = Literal["hf", "file", "pvc", "s3", "bundled", "registry"]
 
 _PART: Final = "[A-Za-z0-9][A-Za-z0-9._-]*"
+# What follows a path or name is how to load it, or what `python -m tandem_engine.sources resolve` pinned.
 _PATTERNS: Final[dict[Scheme, str]] = {
     "hf": rf"hf://(?P<authority>{_PART})/(?P<path>{_PART})(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?",
-    "file": r"file://(?P<path>/[^\x00?#]+)",
+    "file": r"file://(?P<path>/[^\x00?#]+)(\?load=gguf(&sha256=[0-9a-f]{64})?|\?sha256=[0-9a-f]{64})?",
     "pvc": r"pvc://(?P<authority>[a-z0-9][a-z0-9.-]*)(/(?P<path>[^\x00?#]+))?",
-    "s3": r"s3://(?P<authority>[a-z0-9][a-z0-9.-]+)/(?P<path>[^\x00?#]+)",
-    "bundled": r"bundled://(?P<authority>smollm2-135m)",
+    "s3": r"s3://(?P<authority>[a-z0-9][a-z0-9.-]+)/(?P<path>[^\x00?#]+)(\?pin=[0-9a-f]{32})?",
+    "bundled": r"bundled://(?P<authority>smollm2-135m)(@[0-9][0-9A-Za-z.]*)?",
     "registry": rf"registry://(?P<authority>{_PART}(/{_PART})*)",
 }
 _SHAPES: Final = (

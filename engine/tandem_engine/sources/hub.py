@@ -42,8 +42,8 @@ from tandem_engine.sources.source import Body, RemoteFile, Work, WrittenFile
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[^\s@?#]{1,255}))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HOW_TO_GET_IN = (
-    "Set HF_TOKEN to a token that may read it (in a cluster: put the token into a Secret and name that in the "
-    "version's env), and accept the model's terms on its page if it is gated."
+    "Set HF_TOKEN to a token that may read it (in a cluster: put it into a Secret, and name that as the version's "
+    "sourceSecret), and accept the model's terms on its page if it is gated."
 )
 
 

@@ -190,7 +190,7 @@ def _understood(what: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise AccessDenied(
             f"There are no AWS credentials for {what}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: "
-            "from a Secret), or give the service account a role."
+            "by the version's sourceSecret), or give the service account a role."
         ) from error
     except (NoConnection, HTTPClientError, IncompleteReadError, HTTPError) as error:
         raise Transient(f"S3 does not answer for {what} ({type(error).__name__})") from error
