@@ -57,9 +57,9 @@ def test_every_path_in_arguments_is_in_a_mount(samples: dict[str, InferenceServi
     for role in all_samples(samples):
         spec = role.pod_template["spec"]
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
-            paths = [argument.removeprefix("file://") for argument in container["args"]]
+            paths = [f"{argument}/" for argument in container["args"] if argument.startswith("/")]
             mounts = tuple(mount["mountPath"] + "/" for mount in container["volumeMounts"])
-            assert all(path.startswith(mounts) for path in paths if path.startswith("/")), container
+            assert all(path.startswith(mounts) for path in paths), container
 
 
 def test_no_path_stands_in_a_workers_configuration(samples: dict[str, InferenceService]) -> None:
@@ -94,7 +94,7 @@ def test_a_claim_is_mounted_for_reading_in_both_containers() -> None:
     assert volume["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
     for container in (spec["initContainers"][0], spec["containers"][0]):
         assert named(container["volumeMounts"])["tandem-source"]["readOnly"]
-    assert "file:///source/llama/8b" in spec["initContainers"][0]["args"]
+    assert spec["initContainers"][0]["args"][-2:] == ["--mount", "/source"]
 
 
 def test_the_sources_secret_reaches_the_fetching_and_not_the_worker() -> None:
@@ -120,10 +120,11 @@ def test_a_model_cache_takes_the_place_of_the_pods_own_folder() -> None:
 
 
 def test_probes_ask_the_health_port_for_what_they_decide() -> None:
+    # Liveness is asked once the engine has loaded: the startup probe waits for readiness.
     probed = worker(service())
     asked = {name: probed[f"{name}Probe"]["grpc"] for name in ("startup", "liveness", "readiness")}
     assert asked == {
-        "startup": {"port": 9001, "service": "liveness"},
+        "startup": {"port": 9001, "service": "readiness"},
         "liveness": {"port": 9001, "service": "liveness"},
         "readiness": {"port": 9001, "service": "readiness"},
     }

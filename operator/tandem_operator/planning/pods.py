@@ -112,10 +112,9 @@ def _fetch(version: EffectiveVersion, role: RoleSpec, settings: Settings) -> dic
             "imagePullPolicy": version.image_pull_policy,
             "command": ["python", "-m", "tandem_engine.sources", "fetch"],
             "args": [
-                "--source",
-                f"file://{CLAIM}/{claim.path}" if claim else version.source,
-                "--to",
-                model_folder(version.source),
+                *("--source", version.source),
+                *("--to", model_folder(version.source)),
+                *(("--mount", CLAIM) if claim else ()),
             ],
             "env": _env(role, settings, {}),
             "envFrom": [{"secretRef": {"name": version.source_secret}}] if version.source_secret else None,
