@@ -1,7 +1,10 @@
 """Nothing is lost in storms: every counter comes back, and every stream ends as it may."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.conservation import planted
 from tests.conservation.conftest import Storming
 from tests.conservation.shots import asks, storm
 from tests.conservation.virtual import WEATHER, virtual_platform
@@ -23,3 +26,32 @@ async def test_two_thousand_storms_on_virtual_engines_lose_nothing(
     assert report.storms == STORMS
     assert report.kills > STORMS * WEATHER.kills / 2
     assert report.complete > report.shots / 3, str(report)
+
+
+PLANTED = {
+    "skipped_release": "not at rest",
+    "lost_cancel": "not at rest",
+    "swallowed_error": "a silent end",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", PLANTED)
+async def test_a_planted_fault_is_found_by_these_storms(
+    fault: str, tmp_path_factory: pytest.TempPathFactory, storming: Storming
+) -> None:
+    pool = asks(WEATHER)
+    folder = tmp_path_factory.mktemp(fault)
+    program = (str(Path(planted.__file__)), fault)
+    if fault == "swallowed_error":
+        platform = virtual_platform(folder, router_argv=(*program, "router"))
+    else:
+        platform = virtual_platform(folder, argv={"decode": (*program, "decode")})
+    async with platform, storming(platform) as stormer:
+        await stormer.learn(pool)
+        for seed in range(STORMS):
+            report = await stormer.run([storm(seed, WEATHER, pool)], at_once=1)
+            if report.faults:
+                break
+    assert PLANTED[fault] in report.faults[0]

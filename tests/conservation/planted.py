@@ -1,0 +1,65 @@
+"""Programs with one fault planted in them, to show that a storm finds it.
+
+`planted.py FAULT ROLE ARGS...` runs `python -m tandem_ROLE ARGS...` with the fault in place.
+"""
+
+import itertools
+import runpy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def skipped_release() -> None:
+    """Every twentieth sequence keeps its KV blocks."""
+    from tandem_engine.virtual.batching import Batch
+
+    free = Batch._free
+    count = itertools.count(1)
+
+    def forgetful(self: Batch, sequence: Any) -> None:
+        if next(count) % 20:
+            free(self, sequence)
+
+    Batch._free = forgetful  # type: ignore[method-assign]
+
+
+def lost_cancel() -> None:
+    """Every fifth cancel that a router sends is not carried out."""
+    from tandem_engine.worker.call import OpenCall
+
+    cancel = OpenCall.cancel
+    count = itertools.count(1)
+
+    def deaf(self: OpenCall) -> None:
+        if next(count) % 5:
+            cancel(self)
+
+    OpenCall.cancel = deaf  # type: ignore[method-assign]
+
+
+def swallowed_error() -> None:
+    """A stream that fails midway ends as if nothing were wrong."""
+    from tandem_router.legs import Answer
+
+    def silent(self: Answer, failure: Any) -> None:
+        if self.began:
+            self._client.end(b"")
+        super(Answer, self).failed(failure)
+
+    Answer.failed = silent  # type: ignore[method-assign]
+
+
+FAULTS: dict[str, Callable[[], None]] = {f.__name__: f for f in (skipped_release, lost_cancel, swallowed_error)}
+
+
+def main() -> None:
+    fault, role, *arguments = sys.argv[1:]
+    FAULTS[fault]()
+    module = f"tandem_{role}"
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
