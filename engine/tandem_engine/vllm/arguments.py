@@ -14,6 +14,7 @@ from vllm.config import KVTransferConfig
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from tandem_engine.sources import loadable
 from tandem_engine.vllm.settings import TransferSettings
 
 OWNED: Final = {
@@ -67,7 +68,7 @@ def parse(config: WorkerConfig, *, model_dir: Path, host: str, tls: Tls | None, 
                 setattr(args, name, value)
         if config.tensor_parallel > 1:
             args.distributed_executor_backend = "mp"
-    args.model = str(model_dir)
+    args.model = str(loadable(model_dir))
     args.served_model_name = [config.model]
     args.tensor_parallel_size = config.tensor_parallel
     args.worker_extension_cls = "tandem_engine.vllm.worker.WorkerExtension"
