@@ -97,7 +97,7 @@ def test_wrong_gpus_are_refused(text: str, says: str) -> None:
 
 def test_claims_exist_only_in_a_cluster() -> None:
     claim = MANIFEST.replace("hf://meta-llama/Llama-3.1-8B-Instruct", "pvc://weights/llama")
-    with pytest.raises(PlatformError, match=r"llama-v1-prefill-0 can't run on this machine: volume .* persistentVolume"):
+    with pytest.raises(PlatformError, match=r"llama-v1-prefill-0 can't run on this machine: volume .* persistent"):
         make_workers(plan(services(claim)), gpus=("0", "1", "2", "3"))
 
 
