@@ -64,10 +64,15 @@ def main(id_key_file: Path | None, **given: object) -> None:
     """
     settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", **given)  # type: ignore[arg-type]
     configure(settings.log_level)
+    import gc
+
     import uvloop
 
     from tandem_router.serving import serve
 
+    # What the imports made stays for good, and requests leave few cycles: looking for them seldom saves a tenth of CPU.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
 

@@ -44,6 +44,11 @@ class DirectProtocol(HttpToolsProtocol):
         self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
+def body_at_hand(cycle: RequestResponseCycle) -> bytes | None:
+    """The request's body where it has come as a whole, as nearly all do: without a wait, and so without a deadline."""
+    return None if cycle.more_body or cycle.disconnected else bytes(cycle.body)
+
+
 class DirectClient:
     """One request's connection under the router's own server."""
 

@@ -49,6 +49,9 @@ class CallFailed(Exception):
         return failure_event(code_name(self.code), self.message, param=self.param or None, type=self.type)
 
 
+_NAMES: Final = dict(zip(pb.ErrorCode.values(), pb.ErrorCode.keys(), strict=True))
+
+
 def code_name(code: "pb.ErrorCode.ValueType") -> str:
     """INTERNAL where a worker of a later release says what this one doesn't know."""
-    return pb.ErrorCode.Name(code) if code in pb.ErrorCode.values() else "INTERNAL"
+    return _NAMES.get(code, "INTERNAL")

@@ -6,14 +6,13 @@ here at all.
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.clients import AsgiClient, Client, Headers, Receive, Scope, Send
-from tandem_router.direct import EXTENSION, DirectClient
+from tandem_router.direct import EXTENSION, DirectClient, body_at_hand
 from tandem_router.exchange import Exchange, Request
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Service, Version
@@ -40,7 +39,10 @@ def request_id(headers: Mapping[bytes, bytes], entropy: Callable[[int], bytes]) 
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     if given and len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
         return given
-    return str(uuid.UUID(bytes=entropy(16), version=4))
+    drawn = entropy(16).hex()
+    # What uuid.UUID(bytes=..., version=4) gives, at a fifth of its cost.
+    variant = "89ab"[int(drawn[16], 16) & 3]
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
 class Inference:
@@ -58,7 +60,7 @@ class Inference:
             call = _Call(router, self._frontend, scope, record)
             body: bytes | CallFailed
             try:
-                body = await _read_body(receive, call.headers, router.settings)
+                body = await _read_body(scope, receive, call.headers, router.settings)
             except CallFailed as failure:
                 body = failure
             async with self._client(scope, receive, send) as client:
@@ -243,17 +245,19 @@ class _Call:
         )
 
 
-async def _read_body(receive: Receive, headers: Mapping[bytes, bytes], settings: Settings) -> bytes:
+async def _read_body(scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], settings: Settings) -> bytes:
     """The whole body.
 
     Raises:
         CallFailed: it is too large, or does not come in time, or the client goes away.
     """
     limit, seconds = settings.max_body_bytes, settings.body_timeout
-    too_large = CallFailed(pb.REQUEST_TOO_LARGE, f"request body too large: at most {limit} bytes are allowed")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
-        raise too_large
+        raise _too_large(limit)
+    direct = scope.get("extensions", {}).get(EXTENSION)
+    if direct is not None and (at_hand := body_at_hand(direct[1])) is not None:
+        return at_hand
     parts: list[bytes] = []
     size = 0
     try:
@@ -265,11 +269,15 @@ async def _read_body(receive: Receive, headers: Mapping[bytes, bytes], settings:
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > limit:
-                    raise too_large
+                    raise _too_large(limit)
                 if not message.get("more_body", False):
                     return parts[0] if len(parts) == 1 else b"".join(parts)
     except TimeoutError:
         raise CallFailed(pb.INVALID_REQUEST, f"the request body did not come within {seconds:g} s") from None
+
+
+def _too_large(limit: int) -> CallFailed:
+    return CallFailed(pb.REQUEST_TOO_LARGE, f"request body too large: at most {limit} bytes are allowed")
 
 
 def _too_slow() -> bytes:

@@ -50,6 +50,7 @@ def uvicorn_config(app: RouterApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=4096,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=CLOSE_SECONDS,

@@ -43,7 +43,8 @@ class Worker:
         self.revision = identity.revision
         self.prefixes = PrefixIndex()
         self.link = Link(endpoint, router, tls, self)
-        self.limits = pb.Limits()
+        self.capacity = 0
+        """Calls that its engine runs side by side; 0: unknown."""
         self.report = pb.Load()
         """As the worker last told it."""
         self.placed = 0
@@ -51,6 +52,8 @@ class Worker:
         self.leases = 0
         """Leases of a prefill worker that this router's calls hold."""
         self.turn = 0
+        self.ready = False
+        """May be used: it has said so, and not said since that it drains."""
         self.retired = False
         self._identity = identity
         self._clock = clock
@@ -63,22 +66,19 @@ class Worker:
     # ---- what the scheduler asks
 
     @property
-    def ready(self) -> bool:
-        return self.link.connected and self.report.ready and not self.report.draining and not self.retired
-
-    @property
     def load(self) -> int:
         """Calls of this router, and those of others as of the last report."""
         return self.placed + self._others
 
     @property
     def full(self) -> bool:
-        limit = self.limits.max_running
-        return (bool(limit) and self.load >= limit) or self._clock() < self._refused_until
+        if self.capacity and self.load >= self.capacity:
+            return True
+        return self._refused_until > 0.0 and self._clock() < self._refused_until
 
     @property
     def ejected(self) -> bool:
-        return self._clock() < self._ejected_until
+        return self._ejected_until > 0.0 and self._clock() < self._ejected_until
 
     # ---- what calls tell
 
@@ -107,6 +107,7 @@ class Worker:
     def retire(self) -> None:
         """Takes no more calls; the session ends when those that run are over."""
         self.retired = True
+        self.ready = False
         self.freed()
 
     # ---- what its link tells
@@ -118,18 +119,20 @@ class Worker:
             # Addresses are used again: another pod may answer at this one.
             if found and found != wanted:
                 return f"its {what} is {found!r}, not {wanted!r}"
-        self.limits = hello.limits
         self.report = pb.Load()
+        self.capacity = hello.limits.max_running
         self._others = 0
         self.succeeded()
         return None
 
     def loaded(self, load: pb.Load) -> None:
         self.report = load
+        self.ready = load.ready and not load.draining and not self.retired
         self._others = max(0, load.open_calls - self.link.open_calls)
         self._changed()
 
     def lost(self) -> None:
+        self.ready = False
         self.report = pb.Load()
         self._others = 0
         self._changed()

@@ -89,7 +89,7 @@ def test_pairs_are_of_one_revision_and_no_place_is_taken_twice(shapes: list[tupl
             assert (grant.prefill is not None) == grant.revision.disaggregated
             assert grant.prefill is None or grant.prefill.worker in grant.revision.prefill
         taken = Counter(p.worker.name for g in grants for p in (g.decode, g.prefill) if p is not None)
-        assert all(count <= w.limits.max_running for r in revisions for w in (*r.prefill, *r.decode)
+        assert all(count <= w.capacity for r in revisions for w in (*r.prefill, *r.decode)
                    for count in [taken[w.name]])  # fmt: skip
         # Nothing that fits is left: of each revision, prefill or decode is full.
         for r in revisions:
