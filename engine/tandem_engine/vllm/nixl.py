@@ -9,8 +9,7 @@ decode worker renews before it reads.
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,9 @@ class Notes:
     keys: dict[str, str] = field(default_factory=dict)
     """Of requests whose KV is read from now on."""
     holds: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    """Lease and blocks of requests whose KV waits to be read from now on."""
+    """Lease and blocks of requests whose prompt this step completes: they can be renewed before NIXL hears of them."""
+    drops: dict[str, bytes] = field(default_factory=dict)
+    """Leases of requests whose KV is not kept after all."""
 
 
 class NixlLeases:
@@ -88,7 +89,8 @@ class NixlLeases:
         self._staging = Staging(LeaseLimits(settings.max_staged_bytes, settings.max_fetches, settings.lease_ttl), clock)
         self._held: dict[bytes, tuple[str, int]] = {}
         self._let_go: set[str] = set()
-        self._early: deque[bytes] = deque(maxlen=1024)
+        self._early: set[str] = set()
+        """Requests whose lease was over before NIXL heard of them, one step after their end."""
         self._open = ExitStack()
         if address is not None:
             self._open.enter_context(KvServer(self._staging, address, settings.tls))
@@ -98,15 +100,18 @@ class NixlLeases:
 
     def hold(self, request_id: str, lease: bytes, blocks: int) -> None:
         self._held[lease] = (request_id, blocks)
-        if lease in self._early:
-            self._release(lease)
-            return
         try:
             nothing = StagedKv(content_hash=b"", tokens=0, blocks=blocks, heads=0, head_bytes=0, layers=())
             self._staging.stage(lease, nothing)
         except (CallError, ValueError):
             logger.exception("a lease could not be kept")
             self._release(lease)
+
+    def heard(self, request_ids: Iterable[str]) -> None:
+        """NIXL keeps the blocks of these from now on."""
+        for request_id in self._early.intersection(request_ids):
+            self._early.discard(request_id)
+            self._let_go_of(request_id)
 
     def finished(self, results: KVConnectorTransferResults) -> None:
         """Lets go of what was read or is over. The engine steps, if idly, as long as anything is held."""
@@ -130,8 +135,13 @@ class NixlLeases:
         for lease in leases:
             if lease in self._held:
                 self._release(lease)
-            else:
-                self._early.append(lease)  # its request has ended, but the ranks are told with the next step
+
+    def forget(self, leases: Mapping[str, bytes]) -> None:
+        """Of requests that NIXL never hears of."""
+        for request_id, lease in leases.items():
+            self._early.discard(request_id)
+            if self._held.pop(lease, None):
+                self._staging.release(lease)
 
     def renew(self, lease: bytes, next_lease: bytes) -> bool:
         try:
@@ -146,10 +156,16 @@ class NixlLeases:
     def _release(self, lease: bytes) -> None:
         request_id, _ = self._held.pop(lease)
         self._staging.release(lease)
-        if self._worker._reqs_to_send.pop(request_id, None) is not None:
-            self._worker._reqs_to_process.discard(request_id)
-            self._worker.consumer_notification_counts_by_req.pop(request_id, None)
-            self._let_go.add(request_id)
+        if request_id in self._worker._reqs_to_send:
+            self._let_go_of(request_id)
+        else:
+            self._early.add(request_id)
+
+    def _let_go_of(self, request_id: str) -> None:
+        del self._worker._reqs_to_send[request_id]
+        self._worker._reqs_to_process.discard(request_id)
+        self._worker.consumer_notification_counts_by_req.pop(request_id, None)
+        self._let_go.add(request_id)
 
 
 class TandemNixlConnector(NixlPullConnector):
@@ -190,8 +206,13 @@ class TandemNixlConnector(NixlPullConnector):
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> Any:
         for part in scheduled(scheduler_output):
             known = self._known.get(part.request_id)
-            if known and (tokens := part.of_prompt(known.prompt_tokens)):
+            if known is None:
+                continue
+            if tokens := part.of_prompt(known.prompt_tokens):
                 self._stats.prompt(known.key, computed=tokens)
+            if known.lease and part.completes(known.prompt_tokens):
+                blocks = -(-known.prompt_tokens // self._vllm_config.cache_config.block_size)
+                self._notes.holds[part.request_id] = (known.lease, blocks)
         meta = super().build_connector_meta(scheduler_output)
         for request_id in meta.reqs_to_recv:
             if known := self._known.get(request_id):
@@ -210,8 +231,8 @@ class TandemNixlConnector(NixlPullConnector):
     ) -> tuple[bool, dict[str, Any] | None]:
         known = self._known.pop(request.request_id, None)
         held, params = super().request_finished_all_groups(request, block_ids)
-        if held and known and known.lease:
-            self._notes.holds[request.request_id] = (known.lease, len(block_ids[0]))
+        if known and known.lease and not held:
+            self._notes.drops[request.request_id] = known.lease
         return held, params
 
     # ---- in a rank's worker
@@ -236,6 +257,8 @@ class TandemNixlConnector(NixlPullConnector):
         super().start_load_kv(forward_context, **kwargs)
         for request_id, (lease, blocks) in meta.tandem.holds.items():
             self._leases.hold(request_id, lease, blocks)
+        self._leases.forget(meta.tandem.drops)
+        self._leases.heard(meta.reqs_to_send)
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
         results = super().get_transfer_results(finished_req_ids)
