@@ -36,7 +36,7 @@ def tandem(*args: str | Path, stdin: str = "", **env: str) -> subprocess.Complet
 class Up:
     """A `tandem up` that serves."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
     table: str
     errors: Path
@@ -50,22 +50,18 @@ class Up:
 @contextmanager
 def tandem_up(folder: Path, *args: str | Path, **env: str) -> Iterator[Up]:
     """`tandem up --port 0 ...`, from its table on; ended at the end of the block."""
-    errors = folder / "stderr"
+    output, errors = folder / "stdout", folder / "stderr"
     command = [*PROGRAM, "up", "--port", "0", *map(str, args)]
-    with errors.open("w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**env))
+    with output.open("w") as stdout, errors.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment(**env))
     try:
-        assert process.stdout
-        first = process.stdout.readline()
-        assert first.startswith("tandem  router"), errors.read_text()
-        lines = [first]
-        url = first.split()[-1]
         deadline = time.monotonic() + _SECONDS
-        while "Ctrl-C" not in errors.read_text() and time.monotonic() < deadline:
+        while "Ctrl-C ends it" not in errors.read_text():
+            assert process.poll() is None, errors.read_text()
+            assert time.monotonic() < deadline, errors.read_text()
             time.sleep(0.02)
-        os.set_blocking(process.stdout.fileno(), False)
-        lines += process.stdout.read().splitlines(keepends=True) if first else []
-        yield Up(process, url, "".join(lines), errors)
+        table = output.read_text()
+        yield Up(process, table.splitlines()[0].split()[-1], table, errors)
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -73,5 +69,3 @@ def tandem_up(folder: Path, *args: str | Path, **env: str) -> Iterator[Up]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        assert process.stdout
-        process.stdout.close()
