@@ -55,7 +55,7 @@ class FakeEngine:
         return self.load()
 
     def load(self) -> Counters:
-        return Counters(running=self.running, leases=len(self.leases), free_blocks=100 - self.running)
+        return Counters(running=self.running, leases=len(self.leases), free_blocks=max(0, 100 - self.running))
 
     def totals(self) -> dict[str, int]:
         return {"calls": len(self.calls), "moved": self.moved}

@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import grpc.aio
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from tandem_engine.worker.command import read_config
 from tandem_proto.channels import aio_channel
 from tandem_proto.tandem.v1 import worker_pb2 as pb
@@ -46,12 +48,14 @@ def program(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Process
     """Starts a program with a configuration."""
 
     @asynccontextmanager
-    async def start(role: str, name: str = "pod-0", **changes: object) -> AsyncIterator[Process]:
+    async def start(
+        role: str, name: str = "pod-0", environ: Mapping[str, str] = os.environ, **changes: object
+    ) -> AsyncIterator[Process]:
         file = tmp_path / f"{role}.json"
         file.write_text(config(role, **changes).model_dump_json(by_alias=True))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"tandem_{role}", "--config", str(file)),
-            env=os.environ | {"POD_NAME": name},
+            env={**environ, "POD_NAME": name},
             stderr=asyncio.subprocess.PIPE,
         )
         try:
@@ -106,6 +110,33 @@ async def test_a_second_signal_ends_a_worker_at_once(program):
             await worker.line("draining")
             worker.process.send_signal(signal.SIGINT)
         assert await worker.ended() == 1
+
+
+async def test_spans_go_to_the_endpoint_that_is_configured(program):
+    exported: asyncio.Queue[trace_service_pb2.ExportTraceServiceRequest] = asyncio.Queue()
+
+    class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+        async def Export(self, request, context):  # noqa: N802 - the protocol's name
+            exported.put_nowait(request)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    collector = grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), collector)
+    port = collector.add_insecure_port("127.0.0.1:0")
+    await collector.start()
+    environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+    async with program("decode", environ=environ) as worker:
+        async with a_session(worker, "decode") as router:
+            await router.submit(1, CHAT, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+            await router.end_of(1)
+            worker.process.send_signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+    await collector.stop(None)
+    (of_resource,) = exported.get_nowait().resource_spans
+    (span,) = (span for of_scope in of_resource.scope_spans for span in of_scope.spans if span.name == "decode")
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    attributes = {item.key: item.value.string_value for item in of_resource.resource.attributes}
+    assert (attributes["service.name"], attributes["service.instance.id"]) == ("tandem-decode", "pod-0")
 
 
 async def test_an_engine_that_can_not_start_says_so_in_one_line_and_ends_with_code_1(program):

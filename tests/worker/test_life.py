@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tandem_engine.errors import EngineDead, Unavailable
-from tandem_engine.worker import watching
+from tandem_engine.worker import announcing, watching
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -255,3 +255,21 @@ async def test_loads_are_said_at_most_ten_times_a_second_and_when_they_change(ru
             await router.end_of(call_id)
         await router.until(lambda: router.loads[-1].open_calls == 0)
         assert len(router.loads) - before < 200
+
+
+async def test_a_load_that_does_not_change_is_not_said_again(running, monkeypatch):
+    monkeypatch.setattr(announcing, "LOAD_SECONDS", 0.001)
+    monkeypatch.setattr(announcing, "HEARTBEAT_SECONDS", 1e9)
+    async with running() as worker, worker.session() as router:
+        said = len(router.loads)
+        for _ in range(20):
+            await worker.describe()
+        assert len(router.loads) <= said + 1
+
+
+async def test_a_load_that_does_not_change_is_said_now_and_then(running, monkeypatch):
+    monkeypatch.setattr(announcing, "LOAD_SECONDS", 0.001)
+    monkeypatch.setattr(announcing, "HEARTBEAT_SECONDS", 0.001)
+    async with running() as worker, worker.session() as router:
+        said = len(router.loads)
+        await router.until(lambda: len(router.loads) > said + 3)

@@ -377,6 +377,27 @@ async def test_a_decode_worker_holds_no_leases(running):
         assert (await router.end_of(2)).end.code == pb.KV_GONE
 
 
+async def test_a_stream_does_not_wait_long_for_one_that_is_silent(running, engine):
+    said = asyncio.Event()
+
+    async def answer(call: Call, reply: Reply) -> Outcome:
+        reply.started(200, SSE, 0, pb.KvReport())
+        reply.data(b"data: first\n\n")
+        await said.wait()
+        if call.response_id == "r1":
+            reply.data(b"data: second\n\n")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    engine.answering = answer
+    async with running(engine=engine) as worker, worker.session() as router:
+        for call_id in (1, 2):
+            await router.submit(call_id, {})
+        await router.until(lambda: sum(bool(call.data) for call in router.calls.values()) == 2)
+        said.set()
+        await router.until(lambda: router.calls[1].data.endswith(b"second\n\n"))
+
+
 async def test_a_thousand_streams_share_frames(running, engine):
     engine.facts = type(engine.facts)("fake", engine.facts.layout, 1024, 1024, 100, 0)
     async with running(engine=engine) as worker, worker.session() as router:

@@ -107,6 +107,9 @@ async def run_worker(
     except* (OSError, RuntimeError) as failed:
         log.error("the worker can't run: %s", failed.exceptions[0])
         code = 1
+    except* Exception as failed:
+        log.exception("a defect ends the worker", exc_info=failed.exceptions[0])
+        code = 1
     log.info("ended", extra={"code": code})
     return code
 
