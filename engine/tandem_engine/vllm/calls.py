@@ -19,6 +19,7 @@ from tandem_engine.engine import Call, Facts, Outcome, Reply
 from tandem_engine.errors import CallError, KvGone, KvMismatch
 from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.content import check_handle
+from tandem_engine.kv.slices import slices
 from tandem_engine.vllm import failures, params, requests
 from tandem_engine.vllm.content import prompt_hash
 from tandem_engine.vllm.holder import Holder
@@ -195,6 +196,7 @@ class _Run:
             raise KvMismatch(
                 f"the KV handle is of connector {handle.connector!r}, here {self._calls.config.kv_transfer.connector!r}"
             )
+        _check_ranks(handle, self._calls.facts.layout)
         check_handle(
             handle,
             model=self._calls.config.model,
@@ -205,6 +207,18 @@ class _Run:
             tokens=len(prompt["prompt_token_ids"]),
         )
         return params.fetch(self.key, handle)
+
+
+def _check_ranks(handle: kv_pb2.KvHandle, ours: kv_pb2.KvLayout) -> None:
+    """Refuses a holder whose ranks can't have what ours need."""
+    theirs = handle.layout.tensor_parallel
+    try:
+        for rank in range(ours.tensor_parallel):
+            slices(theirs, ours.tensor_parallel, rank, ours.kv_heads)
+    except (ValueError, ZeroDivisionError) as error:
+        raise KvMismatch(f"the KV handle is not for this call: tensor_parallel {theirs}: {error}") from error
+    if handle.connector == "grpc" and len(handle.addresses) != theirs:
+        raise KvMismatch(f"the KV handle names {len(handle.addresses)} addresses for tensor_parallel {theirs}")
 
 
 async def _stream(events: AsyncGenerator[str, None], reply: Reply, report: Callable[[], worker_pb2.KvReport]) -> None:
