@@ -8,7 +8,7 @@ import httpx
 
 from tandem_cli.account import Account, Timing
 from tandem_cli.failing import Failed
-from tandem_cli.router import get_json, refusal
+from tandem_cli.router import json_of, refusal, served_models
 
 PATH = "/v1/chat/completions"
 
@@ -19,22 +19,19 @@ async def first_model(client: httpx.AsyncClient) -> str:
     Raises:
         Failed: nothing is served.
     """
-    models = (await get_json(client, "/v1/models")).get("data", [])
+    models = await served_models(client)
     if not models:
         raise Failed(f"{client.base_url} serves no model", "start one with `tandem up -f FILE`")
-    return str(models[0]["id"])
+    return models[0]
 
 
-async def ask(client: httpx.AsyncClient, body: Mapping[str, Any]) -> Any:
+async def ask(client: httpx.AsyncClient, body: Mapping[str, Any]) -> dict[str, Any]:
     """The whole response, as JSON.
 
     Raises:
         Failed: the router refused, or the answer failed.
     """
-    answer = await client.post(PATH, json=body)
-    if not answer.is_success:
-        raise refusal(answer.status_code, answer.content, str(client.base_url))
-    return answer.json()
+    return json_of(await client.post(PATH, json=body))
 
 
 async def ask_streaming(
@@ -57,7 +54,7 @@ async def ask_streaming(
     pieces = tokens = 0
     async with client.stream("POST", PATH, json=streamed) as answer:
         if not answer.is_success:
-            raise refusal(answer.status_code, await answer.aread(), str(client.base_url))
+            raise refusal(answer.status_code, await answer.aread(), str(answer.url))
         timing = Timing.parse(answer.headers.get("server-timing", ""))
         async for chunk in _chunks(answer):
             if "error" in chunk:
@@ -84,5 +81,15 @@ async def _chunks(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         if line == "data: [DONE]":
             return
         if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))
+            yield _chunk(line.removeprefix("data: "))
     raise Failed("the answer broke off before its end", "see the router's logs; `tandem status` shows its workers")
+
+
+def _chunk(text: str) -> dict[str, Any]:
+    try:
+        chunk = json.loads(text)
+    except ValueError:
+        chunk = None
+    if not isinstance(chunk, dict):
+        raise Failed(f"the answer is not as the API says: {text[:80]!r}", "is it a Tandem router?")
+    return chunk

@@ -38,7 +38,12 @@ def heard() -> Iterator[Interrupts]:
     """Takes the signals over for the block."""
     loop = asyncio.get_running_loop()
     interrupts = Interrupts()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # nohup and shells in the background ignore some of them on purpose.
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     for number in numbers:
         loop.add_signal_handler(number, interrupts.hear)
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tandem_cli.defaults import DEFAULT_HOST, DEFAULT_PORT
 from tandem_cli.planning import default_cache
 from tandem_cli.platform import PlatformSettings, parse_gpus
 
@@ -35,10 +36,10 @@ _OPTIONS = (
         metavar="0,1,...",
         help="This machine's GPUs to deal out to workers, by their nvidia.com/gpu limits.",
     ),
-    click.option("--host", default="127.0.0.1", show_default=True, help="Address of the router; 0.0.0.0: all."),
+    click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address of the router; 0.0.0.0: all."),
     click.option(
         "--port",
-        default=8080,
+        default=DEFAULT_PORT,
         show_default=True,
         type=click.IntRange(0, 65535),
         help="Port of the router; 0: any that is free.",

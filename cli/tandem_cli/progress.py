@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tandem_cli.platform import Platform
+from tandem_cli.platform import ROUTER, Platform
 from tandem_cli.runner import Pod, last_lines, readable
 from tandem_cli.text import seconds
 
@@ -41,7 +41,7 @@ def step_of(name: str, pod: Pod | None) -> Step:
         if container.restarts:
             return Step(name, f"restarting ({container.restarts})", container.message)
         if not container.ready:
-            return Step(name, "warming up" if container.started else "starting engine", _last(pod, container.name))
+            return Step(name, "starting" if name == ROUTER else "starting engine", _last(pod, container.name))
     return Step(name, "starting", "")
 
 
@@ -97,6 +97,8 @@ async def _redraw(platform: Platform, clock: Callable[[], float]) -> None:
     def draw() -> Table:
         moment = clock()
         grid = Table.grid(padding=(0, 2))
+        for _ in range(5):
+            grid.add_column(no_wrap=True, overflow="ellipsis")
         for step in _steps(platform):
             if begun.get(step.pod, ("", 0.0))[0] != step.what:
                 begun[step.pod] = (step.what, moment)

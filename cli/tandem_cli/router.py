@@ -8,12 +8,13 @@ from typing import Any, Final
 import click
 import httpx
 
+from tandem_cli.defaults import DEFAULT_URL
 from tandem_cli.failing import Failed
 
 url_option = click.option(
     "--url",
     envvar="TANDEM_URL",
-    default="http://127.0.0.1:8080",
+    default=DEFAULT_URL,
     show_default=True,
     help="The router, also by TANDEM_URL.",
 )
@@ -54,21 +55,40 @@ async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
         raise Failed(f"the connection to {url} broke: {error}", "see the router's logs, then try again") from None
 
 
-async def get_json(client: httpx.AsyncClient, path: str) -> Any:
-    """The JSON that a path answers.
+async def get_json(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    """The JSON object that a path answers.
 
     Raises:
         Failed: with the error that the router gave.
     """
-    answer = await client.get(path)
+    return json_of(await client.get(path))
+
+
+async def served_models(client: httpx.AsyncClient) -> list[str]:
+    """The names that clients use.
+
+    Raises:
+        Failed: with the error that the router gave.
+    """
+    models = (await get_json(client, "/v1/models")).get("data", [])
+    return [str(model["id"]) for model in models]
+
+
+def json_of(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object of a response that has been read.
+
+    Raises:
+        Failed: with the error that the router gave.
+    """
     if not answer.is_success:
-        raise refusal(answer.status_code, answer.content, str(client.base_url))
+        raise refusal(answer.status_code, answer.content, str(answer.url))
     try:
-        return answer.json()
+        data = answer.json()
     except ValueError:
-        raise Failed(
-            f"{client.base_url} answers {path} with something else than JSON: is it a Tandem router?"
-        ) from None
+        data = None
+    if not isinstance(data, dict):
+        raise Failed(f"{answer.url} answers with something else than a JSON object", "is it a Tandem router?")
+    return data
 
 
 def refusal(status: int, body: bytes, url: str) -> Failed:

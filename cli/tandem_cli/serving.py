@@ -48,7 +48,10 @@ async def _serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: 
         status = await fetch_status(platform.url)
         if status is not None:
             click.echo(platform_table(status, platform.url, connectors_of(plans)))
-        return await _unless_asked(platform.during(use(platform)), interrupts)
+        done = await _unless_asked(platform.during(use(platform)), interrupts)
+        if not done:
+            click.echo(f"Ending: open streams have {settings.grace:g} s, Ctrl-C again ends them now.", err=True)
+        return done
 
 
 async def _unless_asked(work: Coroutine[None, None, None], interrupts: Interrupts) -> bool:

@@ -1,12 +1,12 @@
 """`tandem up`: a manifest as processes of this machine."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tandem_cli.defaults import DEFAULT_URL
 from tandem_cli.options import platform_options, settings_of
 from tandem_cli.planning import make_plans
 from tandem_cli.platform import Platform
@@ -46,6 +46,6 @@ async def _up(files: tuple[Path, ...], virtual: bool, given: dict[str, Any]) -> 
 
 
 async def _until_asked(platform: Platform) -> None:
-    click.echo('Ctrl-C ends it. Ask with: tandem chat "Why is the sky blue?"', err=True)
-    sys.stdout.flush()
+    where = "" if platform.url == DEFAULT_URL else f"--url {platform.url} "
+    click.echo(f'Ctrl-C ends it. Ask with: tandem chat {where}"Why is the sky blue?"', err=True)
     await tell_troubles(platform)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tandem_cli.defaults import DEFAULT_HOST, DEFAULT_PORT
+
 
 @dataclass(frozen=True, slots=True)
 class PlatformSettings:
@@ -13,8 +15,8 @@ class PlatformSettings:
     """Folder in which fetched models stay between runs."""
     environment: Mapping[str, str]
     """The machine's, which every program inherits: proxies, certificates, credentials."""
-    host: str = "127.0.0.1"
-    port: int = 8080
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
     """Of the router; 0: any that is free."""
     gpus: tuple[str, ...] | None = None
     """To deal out; None: workers see what there is."""

@@ -67,6 +67,11 @@ def make_workers(plans: Sequence[ServicePlan], *, gpus: Sequence[str] | None) ->
             raise PlatformError(
                 f"{name} can't run on this machine: {problem}", hint="use a hf://, s3:// or file:// source here"
             ) from None
+        if secrets := [volume.name for volume in template.spec.volumes if volume.secret is not None]:
+            raise PlatformError(
+                f"{name} can't run on this machine: its volume {secrets[0]} is a Secret, of which there are none here",
+                hint="give secrets as environment variables: a secretKeyRef's key is looked up in this environment",
+            )
         containers = template.spec.containers
         ports = tuple(port.container_port for container in containers for port in container.ports)
         workers.append(
