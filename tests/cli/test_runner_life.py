@@ -5,6 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -359,15 +362,15 @@ async def test_an_exception_of_the_block_ends_the_pod_and_comes_out_as_it_was(ru
     assert pods[0].state.containers[0].phase == "terminated"
 
 
-RUNNER = f"""
+RUNNER = """
 import asyncio, os, sys
 from pathlib import Path
 from tandem_cli.runner import Node, PodTemplate, last_lines, run_pod, scratch_folder
 async def main():
-    spec = {{"containers": [{{"name": "main", "command": [sys.executable, "-u", "-c", {FAMILY!r}]}}]}}
+    spec = {"containers": [{"name": "main", "command": sys.argv[2:]}]}
     async with scratch_folder(parent=Path(sys.argv[1])) as scratch:
-        pod = PodTemplate.model_validate({{"spec": spec}}).named("pod")
-        node = Node(environment={{"PATH": os.environ["PATH"]}})
+        pod = PodTemplate.model_validate({"spec": spec}).named("pod")
+        node = Node(environment={"PATH": os.environ["PATH"]})
         async with run_pod(pod, address="127.0.0.1", node=node, scratch=scratch) as pod:
             state = await pod.until(lambda state: state.ready)
             while len(last_lines(pod.log("main"), 2)) < 2:
@@ -376,27 +379,43 @@ async def main():
             await asyncio.Event().wait()
 asyncio.run(main())
 """
+"""Runs a container, and tells its keeper's process id and the first two words that it says."""
+
+
+@contextmanager
+def runner_of(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A runner as a process of its own, and what it tells."""
+    process = subprocess.Popen([sys.executable, "-c", RUNNER, str(folder), *command], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout
+        yield process, [int(word) for word in process.stdout.readline().split()]
+        process.kill()
+
+
+def empty(folder: Path) -> bool:
+    """Whether a folder becomes empty within a while."""
+    end = time.monotonic() + 30
+    while any(folder.iterdir()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(folder.iterdir())
 
 
 @pytest.mark.parametrize("whom", ["runner", "keeper"])
 def test_nothing_stays_when_one_is_killed(tmp_path: Path, whom: str) -> None:
-    runner = subprocess.Popen(
-        [sys.executable, "-c", RUNNER, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert runner.stdout
-    keeper, *family = (int(word) for word in runner.stdout.readline().split())
-    main = psutil.Process(keeper).children()[0].pid
-    os.kill(runner.pid if whom == "runner" else keeper, signal.SIGKILL)
-    watched = [main, *family] if whom == "runner" else [main]
-    psutil.wait_procs([psutil.Process(pid) for pid in watched if psutil.pid_exists(pid)], timeout=30)
-    assert all(gone(pid) for pid in watched)
-    runner.kill()
-    runner.wait()
-    deadline = 30.0
-    while list(tmp_path.iterdir()) and deadline > 0:
-        subprocess.run(["sleep", "0.1"], check=True)
-        deadline -= 0.1
-    assert not list(tmp_path.iterdir())
+    with runner_of(tmp_path, sys.executable, "-u", "-c", FAMILY) as (runner, (keeper, *family)):
+        main = psutil.Process(keeper).children()[0].pid
+        os.kill(runner.pid if whom == "runner" else keeper, signal.SIGKILL)
+        watched = [main, *family] if whom == "runner" else [main]
+        psutil.wait_procs([psutil.Process(pid) for pid in watched if psutil.pid_exists(pid)], timeout=30)
+        assert all(gone(pid) for pid in watched)
+    assert empty(tmp_path)
+
+
+def test_a_killed_runners_folder_stays_until_its_last_process_has_ended(tmp_path: Path) -> None:
+    folder, note = tmp_path / "scratch", tmp_path / "note"
+    folder.mkdir()
+    on_term = f"trap 'sleep 1; ls -d $PWD > {note}; exit' TERM; echo 1; echo 2; while :; do sleep 0.05; done"
+    with runner_of(folder, "sh", "-c", on_term) as (runner, _):
+        runner.kill()
+        assert empty(folder)
+    assert note.read_text().startswith(str(folder))
