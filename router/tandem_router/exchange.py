@@ -14,9 +14,9 @@ in `run` and nowhere else.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+import msgspec
 from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
@@ -34,8 +34,7 @@ ATTEMPTS: Final = 4
 """Of one role, the first included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What came from a client, as far as the exchange needs it."""
 
     frontend: Frontend

@@ -14,6 +14,7 @@ from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, Work
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tandem_router.ids import Origin
 from tandem_router.measures import VersionMeasures
 from tandem_router.pairing import Pairing, Revision
 from tandem_router.policies import policy
@@ -33,6 +34,7 @@ class Version:
     service: "Service"
     queue: Queue
     measures: VersionMeasures
+    origin: Origin
     weight: int = 0
     revisions: list[Revision] = field(default_factory=list)
 
@@ -138,7 +140,8 @@ class Fleet:
     def _version(self, service: Service, name: str) -> Version:
         version: Version
         queue = Queue(self._pairing(service.routing), lambda: version.revisions, service.room, service.routing)
-        version = Version(name, service, queue, self._measures(service.full_name, name))
+        origin = Origin(service.full_name, name)
+        version = Version(name, service, queue, self._measures(service.full_name, name), origin)
         return version
 
     def _pairing(self, routing: RoutingSpec) -> Pairing:

@@ -10,6 +10,7 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _NONCE: Final = 9
@@ -31,13 +32,14 @@ class ResponseIds:
 
     def __init__(self, key: bytes, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
+        self._fields = lru_cache(maxsize=1024)(_fields)
         # Keying costs more than hashing the few bytes of an id, so it is done once and copied.
         self._keyed = hashlib.blake2b(key=hashlib.blake2b(key).digest(), digest_size=_MAC, person=b"tandem-id")
 
     def issue(self, prefix: str, origin: Origin) -> str:
         """An id that nobody has had before."""
         nonce = self._entropy(_NONCE)
-        fields = _SEPARATOR.join((origin.service, origin.version, origin.experiment)).encode()
+        fields = self._fields(origin)
         token = urlsafe_b64encode(nonce + self._mac(prefix, nonce, fields) + fields)
         return prefix + token.rstrip(b"=").decode()
 
@@ -63,3 +65,7 @@ class ResponseIds:
         state = self._keyed.copy()
         state.update(prefix.encode() + nonce + fields)
         return state.digest()
+
+
+def _fields(origin: Origin) -> bytes:
+    return _SEPARATOR.join((origin.service, origin.version, origin.experiment)).encode()

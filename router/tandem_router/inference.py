@@ -16,13 +16,11 @@ from tandem_router.direct import EXTENSION, DirectClient, body_at_hand
 from tandem_router.exchange import Exchange, Request
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Service, Version
-from tandem_router.ids import Origin
 from tandem_router.logs import Access
 from tandem_router.parsing import Frontend, InvalidBody, Wanted, estimate_tokens, parse
 from tandem_router.record import Record
 from tandem_router.router import Router
 from tandem_router.settings import Settings
-from tandem_router.tracing import Span, incoming
 
 _log = logging.getLogger(__name__)
 
@@ -125,18 +123,21 @@ class _Call:
         if version is None:
             message = f"no worker of the model `{wanted.model}` is ready"
             raise CallFailed(pb.UNAVAILABLE, message, reason="no_worker")
-        self._response_id = router.ids.issue(self._frontend.id_prefix, Origin(service.full_name, version.name))
+        self._response_id = router.ids.issue(self._frontend.id_prefix, version.origin)
         prompt = wanted.prompt_json if service.routing.disaggregate_from else b""
         self._record.estimated_tokens = estimate_tokens(prompt)
         request = Request(self._frontend, body, prompt, self._response_id)
-        with self._span(wanted) as span:
+        name = f"{self._frontend.operation} {wanted.model}"
+        with router.tracer.serve(name, self.headers, self._asked) as span:
             exchange = Exchange(request, version, client, self._record, span, self._answer_headers, router.clock)
             router.open.add(exchange)
             try:
                 failure = await exchange.run()
             finally:
                 router.closed(exchange)
-            self._describe(span)
+            span.note(self._answered)
+            if self._record.error:
+                span.fail(self._record.error)
         return failure
 
     def _split_key(self, service: Service, wanted: Wanted) -> str:
@@ -172,33 +173,25 @@ class _Call:
 
     # ---- accounts
 
-    def _span(self, wanted: Wanted) -> Span:
-        operation = self._frontend.operation
-        return self._router.tracer.serve(
-            f"{operation} {wanted.model}",
-            incoming(self.headers),
-            {
-                "gen_ai.operation.name": operation,
-                "gen_ai.request.model": wanted.model,
-                "gen_ai.response.id": self._response_id,
-                "http.request.method": "POST",
-                "http.route": self._frontend.path,
-            },
-        )
+    def _asked(self) -> Mapping[str, str | int]:
+        """Of the server span, by the conventions for generative AI."""
+        return {
+            "gen_ai.operation.name": self._frontend.operation,
+            "gen_ai.request.model": self._model,
+            "gen_ai.response.id": self._response_id,
+            "http.request.method": "POST",
+            "http.route": self._frontend.path,
+        }
 
-    def _describe(self, span: Span) -> None:
+    def _answered(self) -> Mapping[str, str | int]:
         record = self._record
-        span.note(
-            {
-                "gen_ai.usage.input_tokens": record.prompt_tokens,
-                "gen_ai.usage.output_tokens": record.completion_tokens,
-                "tandem.version": self._version.name if self._version else "",
-                "tandem.kv.outcome": record.kv_outcome,
-                "tandem.kv.bytes": record.kv_bytes,
-            }
-        )
-        if record.error:
-            span.fail(record.error)
+        return {
+            "gen_ai.usage.input_tokens": record.prompt_tokens,
+            "gen_ai.usage.output_tokens": record.completion_tokens,
+            "tandem.version": self._version.name if self._version else "",
+            "tandem.kv.outcome": record.kv_outcome,
+            "tandem.kv.bytes": record.kv_bytes,
+        }
 
     def account(self) -> None:
         """Counts the request, and logs it."""

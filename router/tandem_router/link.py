@@ -31,6 +31,8 @@ FAREWELL_SECONDS: Final = 2.0
 """How long a worker may take to end a session that the router has closed."""
 
 _OPTIONS: Final = (
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 2**20),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
 )

@@ -84,19 +84,29 @@ class AccessLog:
         self._write = write or _to_stderr
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._second = 0
+        self._prefix = ""
 
     def wants(self, status: int, error: str) -> bool:
         return LEVELS[_level(status, error)] >= self._level
 
     def add(self, access: Access) -> None:
         """Takes a line; its time and level are set here."""
-        access.time = timestamp(time.time())
+        access.time = self._now()
         access.level = _level(access.status_code, access.error)
         self._lines.append(msgspec.json.encode(access))
         if access.level == "error":
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+
+    def _now(self) -> str:
+        """As `timestamp` has it, put together anew only once a second."""
+        now = time.time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._prefix = timestamp(self._second)[:-4]
+        return f"{self._prefix}{int(now % 1 * 1000):03d}Z"
 
     def flush(self) -> None:
         """Writes what has been gathered."""

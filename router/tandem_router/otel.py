@@ -1,5 +1,6 @@
 """`tandem_router.tracing` on OpenTelemetry's SDK, imported only where traces are exported."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from tandem_router.tracing import Attributes, Context, Span
+from tandem_router.tracing import Attributes, Context, Span, incoming
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -27,9 +28,10 @@ class OtlpTracer:
     def exporting_to(cls, endpoint: str) -> "OtlpTracer":
         return cls(OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://")))
 
-    def serve(self, name: str, context: Context, attributes: Attributes) -> Span:
-        parent = _W3C.extract({"traceparent": context[0], "tracestate": context[1]})
-        span = self._tracer.start_span(name, parent, trace.SpanKind.SERVER, dict(attributes))
+    def serve(self, name: str, headers: Mapping[bytes, bytes], attributes: Attributes) -> Span:
+        traceparent, tracestate = incoming(headers)
+        parent = _W3C.extract({"traceparent": traceparent, "tracestate": tracestate})
+        span = self._tracer.start_span(name, parent, trace.SpanKind.SERVER, attributes())
         return _OtelSpan(self._tracer, span)
 
     def close(self) -> None:
@@ -62,7 +64,7 @@ class _OtelSpan:
         return _OtelSpan(self._tracer, self._tracer.start_span(name, inside, trace.SpanKind.CLIENT))
 
     def note(self, attributes: Attributes) -> None:
-        self._span.set_attributes(dict(attributes))
+        self._span.set_attributes(attributes())
 
     def fail(self, reason: str) -> None:
         self._span.set_attribute("error.type", reason)

@@ -7,6 +7,8 @@ computed which nobody could take over. Workers of all revisions that serve a ver
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tandem_router.parsing import BYTES_PER_TOKEN, estimate_tokens
 from tandem_router.policies import Policy
 from tandem_router.worker import Place, Worker
@@ -27,8 +29,7 @@ class Revision:
         return any(w.ready for w in self.decode) and (not self.disaggregated or any(w.ready for w in self.prefill))
 
 
-@dataclass(slots=True)
-class Demand:
+class Demand(msgspec.Struct, eq=False):
     """What a call lacks. `revision` is fixed by what it holds already; `excluded` failed it before."""
 
     prompt: bytes = b""
@@ -36,11 +37,10 @@ class Demand:
     prefill: bool = True
     """Wanted where the revision has that role and the prompt is worth it."""
     revision: Revision | None = None
-    excluded: set[Worker] = field(default_factory=set)
+    excluded: set[Worker] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, eq=False):
     """Places for a call. `whole_reason` says why there is none at prefill though one was wanted."""
 
     revision: Revision

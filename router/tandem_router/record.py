@@ -1,10 +1,9 @@
 """What happened to one request, gathered while it runs: for metrics, the access log and traces."""
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct):
     """Moments are seconds of the router's clock, durations are seconds."""
 
     received: float
@@ -31,7 +30,7 @@ class Record:
     kv_bytes: int = 0
     kv_blocks: int = 0
     kv_seconds: float = 0.0
-    retries: list[tuple[str, str]] = field(default_factory=list)
+    retries: list[tuple[str, str]] = []
     """Role and reason of each attempt that another one followed."""
     slow_client: bool = False
 

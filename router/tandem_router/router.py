@@ -12,6 +12,7 @@ from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.discovery import Source
+from tandem_router.entropy import Pool
 from tandem_router.exchange import Exchange
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Fleet
@@ -44,8 +45,8 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.settings = settings
         self.tracer = tracer
         self.clock = clock
-        self.entropy = entropy
-        self.ids = ResponseIds(settings.id_key or entropy(32), entropy)
+        self.entropy = Pool(entropy).take
+        self.ids = ResponseIds(settings.id_key or entropy(32), self.entropy)
         self.measures = RouterMeasures(clock)
         self.access_log = AccessLog(settings.log_level)
         self.open: set[Exchange] = set()

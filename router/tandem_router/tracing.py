@@ -5,14 +5,17 @@ workers as it came. Names follow OpenTelemetry's semantic conventions for genera
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 Context = tuple[str, str]
 """W3C trace context: traceparent and tracestate."""
-Attributes = Mapping[str, str | int | float]
+Attributes = Callable[[], Mapping[str, str | int | float]]
+"""Put together only where somebody reads them."""
+
+NO_CONTEXT: Final = ("", "")
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _MAX_TRACESTATE: Final = 512
@@ -33,9 +36,9 @@ class Span(AbstractContextManager["Span"], Protocol):
 
 
 class Tracer(Protocol):
-    """Begins the span of a request. `context` is the client's."""
+    """Begins the span of a request, whose headers may hold the client's trace context."""
 
-    def serve(self, name: str, context: Context, attributes: Attributes) -> Span: ...
+    def serve(self, name: str, headers: Mapping[bytes, bytes], attributes: Attributes) -> Span: ...
 
     def close(self) -> None:
         """Exports what is left."""
@@ -43,9 +46,9 @@ class Tracer(Protocol):
 
 def incoming(headers: Mapping[bytes, bytes]) -> Context:
     """A client's trace context; empty where it has none or an invalid one."""
-    parent = headers.get(b"traceparent", b"").decode("latin-1")
-    if not _TRACEPARENT.match(parent):
-        return ("", "")
+    given = headers.get(b"traceparent")
+    if given is None or not _TRACEPARENT.match(parent := given.decode("latin-1")):
+        return NO_CONTEXT
     state = headers.get(b"tracestate", b"").decode("latin-1")
     return (parent, state if len(state) <= _MAX_TRACESTATE else "")
 
@@ -74,11 +77,15 @@ class _Through:
         return None
 
 
+_NOWHERE: Final = _Through(NO_CONTEXT)
+
+
 class NoTracer:
     """Where no OTLP is configured."""
 
-    def serve(self, name: str, context: Context, attributes: Attributes) -> Span:
-        return _Through(context)
+    def serve(self, name: str, headers: Mapping[bytes, bytes], attributes: Attributes) -> Span:
+        context = incoming(headers)
+        return _NOWHERE if context is NO_CONTEXT else _Through(context)
 
     def close(self) -> None:
         return None
