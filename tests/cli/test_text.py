@@ -76,6 +76,8 @@ def test_headers_that_are_nearly_right_are_read_without_harm(prefill: str, kv: s
     ("line", "text"),
     [
         ("plain text", "plain text"),
+        ("(EngineCore pid=28927) INFO 11-21 08:01:35 [core.py:1499] [shutdown] exiting", "exiting"),
+        ("WARNING 11-21 08:01:35 [core.py:1499] careful", "careful"),
         ('{"message": "listening", "level": "info"}', "listening"),
         ('{"message": "failed", "error": "ValueError: no"}', "failed: ValueError: no"),
         ('{"step": "download", "message": "model", "bytes": 5, "total_bytes": 20}', "download model (25 %)"),

@@ -36,8 +36,9 @@ def make_node(plans: Sequence[ServicePlan], environment: Mapping[str, str], cach
     """
     home = Path(environment.get("HOME", "/"))
     inherited = {
-        # Pods have a HOME of their own; the Hub's cache and token are the user's.
-        "HF_HOME": str(home / ".cache" / "huggingface"),
+        # Pods have a HOME of their own, but the user's caches: the Hub's token is in them, and what vLLM found out
+        # about models, which takes it a good part of its start.
+        "XDG_CACHE_HOME": str(home / ".cache"),
         **environment,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",

@@ -1,8 +1,11 @@
 """The end of a log, for people: what a container said last."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_VLLM_PREFIX: Final = re.compile(r"^(\(\w+ pid=\d+\) )?(\w+) \d\d-\d\d \d\d:\d\d:\d\d (\[[^]]*\] )*")
 
 
 def last_lines(log: Path, count: int, limit: int = 64 * 1024) -> list[str]:
@@ -20,9 +23,9 @@ def last_lines(log: Path, count: int, limit: int = 64 * 1024) -> list[str]:
 
 
 def readable(line: str) -> str:
-    """A line as a person would want it: of a JSON line its message, all others as they are."""
+    """A line as a person would want it: of a JSON line its message, of vLLM's own what follows who, when and where."""
     if not line.startswith("{"):
-        return line
+        return _VLLM_PREFIX.sub("", line)
     try:
         entry: dict[str, Any] = json.loads(line)
     except ValueError:
