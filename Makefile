@@ -36,7 +36,7 @@ install: .venv/installed  ## .venv with everything: vLLM's CPU build, the demo's
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install $(TORCH) --no-deps --requirement requirements/lock.txt --editable .
+	$(UV) pip install $(TORCH) --compile-bytecode --no-deps --requirement requirements/lock.txt --editable .
 	@touch $@
 
 lock: install  ## resolves requirements/lock.txt again
