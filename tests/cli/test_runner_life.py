@@ -245,6 +245,13 @@ async def test_sigterm_comes_first_and_the_grace_is_waited_for(run: Run) -> None
     assert pod.state.containers[0].exit_code == 0
 
 
+async def test_a_container_that_has_only_just_begun_hears_sigterm(run: Run) -> None:
+    for _ in range(20):
+        async with run(one()) as pod:
+            await pod.until(lambda state: state.ready)
+        assert pod.state.containers[0].exit_code == 128 + signal.SIGTERM
+
+
 async def test_what_ignores_sigterm_is_killed_after_the_grace(run: Run) -> None:
     async with run({**one(command=["python", "-c", STUBBORN]), "terminationGracePeriodSeconds": 0.2}) as pod:
         await lines(pod.log("main"), 1)
@@ -388,8 +395,10 @@ def runner_of(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[st
     process = subprocess.Popen([sys.executable, "-c", RUNNER, str(folder), *command], stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout
-        yield process, [int(word) for word in process.stdout.readline().split()]
-        process.kill()
+        try:
+            yield process, [int(word) for word in process.stdout.readline().split()]
+        finally:
+            process.kill()
 
 
 def empty(folder: Path) -> bool:
@@ -400,14 +409,21 @@ def empty(folder: Path) -> bool:
     return not any(folder.iterdir())
 
 
-@pytest.mark.parametrize("whom", ["runner", "keeper"])
-def test_nothing_stays_when_one_is_killed(tmp_path: Path, whom: str) -> None:
+def test_nothing_stays_when_the_runner_is_killed(tmp_path: Path) -> None:
     with runner_of(tmp_path, sys.executable, "-u", "-c", FAMILY) as (runner, (keeper, *family)):
-        main = psutil.Process(keeper).children()[0].pid
-        os.kill(runner.pid if whom == "runner" else keeper, signal.SIGKILL)
-        watched = [main, *family] if whom == "runner" else [main]
+        watched = [keeper, psutil.Process(keeper).children()[0].pid, *family]
+        runner.kill()
         psutil.wait_procs([psutil.Process(pid) for pid in watched if psutil.pid_exists(pid)], timeout=30)
         assert all(gone(pid) for pid in watched)
+    assert empty(tmp_path)
+
+
+def test_a_container_does_not_outlive_its_keeper(tmp_path: Path) -> None:
+    with runner_of(tmp_path, "sh", "-c", "echo 1; echo 2; exec sleep 1000") as (_, (keeper, *_)):
+        (main,) = psutil.Process(keeper).children()
+        os.kill(keeper, signal.SIGKILL)
+        psutil.wait_procs([main], timeout=30)
+        assert gone(main.pid)
     assert empty(tmp_path)
 
 

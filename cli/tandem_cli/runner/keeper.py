@@ -24,6 +24,7 @@ from typing import NoReturn
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LIFELINE = 0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
 def main(argv: list[str]) -> int:
@@ -37,17 +38,19 @@ def main(argv: list[str]) -> int:
         if int(name) > 2:
             _uninherit(int(name))
 
+    # Held back until each of the two has its own handlers: none gets lost, and none reaches the wrong one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    keeper = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _become(command, keeper, libc)
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    keeper = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _become(command, keeper, libc)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     poller = select.poll()
     poller.register(_LIFELINE, select.POLLIN)
@@ -91,8 +94,9 @@ def _become(command: list[str], keeper: int, libc: ctypes.CDLL) -> NoReturn:
         if os.getppid() != keeper:
             os._exit(137)
         os.dup2(os.open(os.devnull, os.O_RDONLY), _LIFELINE)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.execvp(command[0], command)  # noqa: S606 - the very purpose
     except OSError as error:
         os.write(2, f"can't run {command[0]}: {error.strerror}\n".encode())
