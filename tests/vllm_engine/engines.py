@@ -21,6 +21,7 @@ from tests.vllm_engine.sabotage import FAULT_FILE
 
 MODEL = "tiny"
 BLOCK = 32
+LEASE_TTL = 6.0
 BLOCK_BYTES = 4 * 2 * BLOCK * 2 * 64 * 4
 """Of one block of the tiny model: layers x heads x tokens x (K and V) x head_dim x float32."""
 ARGS = (
@@ -29,6 +30,8 @@ ARGS = (
     "--kv-cache-memory-bytes=67108864",
     "--enable-auto-tool-choice",
     "--tool-call-parser=hermes",
+    # A model of random weights would indent its JSON for ever.
+    '--structured-outputs-config={"backend": "xgrammar", "disable_any_whitespace": true}',
     "--max-num-batched-tokens=512",  # prompts beyond it are computed in chunks
 )
 
@@ -57,7 +60,7 @@ def config(role: str, connector: str = "grpc", tensor_parallel: int = 1, **chang
         "revision": "r1",
         "engine": {"type": "vllm", "args": ARGS},
         "tensor_parallel": tensor_parallel,
-        "kv_transfer": {"connector": connector, "lease_ttl": 20.0, "max_staged_bytes": 40 * BLOCK_BYTES},
+        "kv_transfer": {"connector": connector, "lease_ttl": LEASE_TTL, "max_staged_bytes": 40 * BLOCK_BYTES},
         "ports": Ports(kv=free_ports(tensor_parallel + 1)),
         "max_tokens": 64,
     }

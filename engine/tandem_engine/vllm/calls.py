@@ -16,7 +16,7 @@ from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from tandem_engine.engine import Call, Facts, Outcome, Reply
-from tandem_engine.errors import CallError, KvGone, KvMismatch
+from tandem_engine.errors import CallError, KvGone, KvMismatch, Unavailable
 from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.content import check_handle
 from tandem_engine.kv.slices import slices
@@ -98,6 +98,10 @@ class Calls:
                 for start in range(0, len(body), BODY_PIECE_BYTES):
                     reply.data(body[start : start + BODY_PIECE_BYTES])
             return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
+        except CallError as error:
+            if error.code == worker_pb2.INTERNAL and self.serving.engine.errored:
+                raise Unavailable(failures.DEAD) from error  # in a stream vLLM does not say which
+            raise
         finally:
             self.watch.forget(run.key)
             await run.tap.abort()
@@ -187,9 +191,11 @@ class _Run:
         return report
 
     def _admit(self, prompt: Any, lora: Any) -> Mapping[str, Any]:
-        if self.stats is None:
-            return {}
         handle = self._call.kv
+        if self.stats is None:
+            if handle is not None:
+                raise KvMismatch("the KV handle is not for this call: this worker serves without KV transfer")
+            return {}
         if handle is None or self._not_carried:
             return params.compute(self.key)
         if handle.connector != self._calls.config.kv_transfer.connector:
