@@ -190,6 +190,8 @@ class Link:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            # Requests that came in the same turn of the loop share a message.
+            await asyncio.sleep(0)
             while self._outbox:
                 await call.write(self._outbox.next())
             if self._closing:

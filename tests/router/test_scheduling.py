@@ -16,6 +16,7 @@ from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.pairing import Demand, Grant, NoWorker, Pairing, Revision
 from tandem_router.policies import policy
 from tandem_router.prefixes import PIECE, PrefixIndex
+from tandem_router.queueing import Queue, Room
 from tandem_router.worker import Worker
 
 from tests.router.fake_worker import fail_with, hang
@@ -236,3 +237,17 @@ async def test_the_status_shows_what_the_router_acts_on(open_house: OpenHouse) -
         assert (decode["name"], decode["running"], decode["kvUse"]) == ("d0", 1, 0.25)
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_a_place_granted_in_the_turn_of_its_waiters_cancel_is_given_back() -> None:
+    one = revision("r", 0, 1, running=1)
+    queue = Queue(pairing(), lambda: [one], Room(9), RoutingSpec())
+    first = await queue.take(Demand())
+    waiting = asyncio.create_task(queue.take(Demand()))
+    await asyncio.sleep(0)
+    first.close()
+    queue.pump()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert (one.decode[0].placed, queue.room.taken, len(queue)) == (0, 0, 0)
