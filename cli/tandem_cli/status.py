@@ -1,20 +1,20 @@
-"""What a router says about itself, fetched and judged."""
+"""What the platform's router says about itself, fetched and judged."""
 
 from collections.abc import Iterable
+from http.client import HTTPException
 
 from tandem_api.status import RouterStatus
 
+from tandem_cli.runner.http import get
+
 
 async def fetch_status(url: str, timeout: float = 5.0) -> RouterStatus | None:
-    """The status of the router at `url`; None where it does not answer (yet)."""
-    import httpx
-
+    """The status of the router at `url` (http://host:port); None where it does not answer yet."""
     try:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.get(f"{url}/tandem/v1/status", timeout=timeout)
-    except httpx.TransportError:
+        status, body = await get(url.removeprefix("http://"), "/tandem/v1/status", timeout=timeout)
+    except (OSError, HTTPException):
         return None
-    return RouterStatus.model_validate_json(answer.content) if answer.is_success else None
+    return RouterStatus.model_validate_json(body) if status == 200 else None
 
 
 def all_routable(status: RouterStatus, names: Iterable[str]) -> bool:

@@ -1,11 +1,13 @@
 """Asks a container how it is: the four actions of Kubernetes' probes, and the rhythm in which they are asked.
 
-grpc and httpx are imported when first asked for: a command line that only shows help should not wait for them.
+grpc is imported when first asked for: a command line that only shows help should not wait for it.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from http.client import HTTPException
 
+from tandem_cli.runner.http import get
 from tandem_cli.runner.template import GrpcAction, HttpAction, Port, Probe, TcpAction
 
 Ask = Callable[[], Awaitable[str]]
@@ -54,7 +56,7 @@ async def ask_once(probe: Probe, address: str, ports: Sequence[Port], run_inside
             if probe.grpc is not None:
                 return await _ask_grpc(probe.grpc, address, ports)
             if probe.http_get is not None:
-                return await _ask_http(probe.http_get, address, ports)
+                return await _ask_http(probe.http_get, address, ports, probe.timeout_seconds)
             if probe.tcp_socket is not None:
                 return await _ask_tcp(probe.tcp_socket, address, ports)
             assert probe.exec is not None
@@ -84,18 +86,15 @@ async def _ask_grpc(action: GrpcAction, address: str, ports: Sequence[Port]) -> 
     return f"{target} {action.service}: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
 
 
-async def _ask_http(action: HttpAction, address: str, ports: Sequence[Port]) -> str:
-    import httpx
-
-    url = f"{action.scheme.lower()}://{action.host or address}:{_number(action.port, ports)}{action.path}"
+async def _ask_http(action: HttpAction, address: str, ports: Sequence[Port], timeout: float) -> str:
+    target = f"{action.host or address}:{_number(action.port, ports)}"
     headers = {header.name: header.value for header in action.http_headers}
-    # A kubelet does not check certificates either: the probe asks whether the container answers, not who it is.
-    async with httpx.AsyncClient(verify=False, trust_env=False) as client:  # noqa: S501
-        try:
-            answer = await client.get(url, headers=headers, timeout=None)
-        except httpx.HTTPError as error:
-            return f"{url}: {type(error).__name__}"
-    return "" if 200 <= answer.status_code < 400 else f"{url}: status {answer.status_code}"
+    tls = action.scheme == "HTTPS"
+    try:
+        status, _ = await get(target, action.path, timeout=timeout, headers=headers, tls=tls)
+    except (OSError, HTTPException) as error:
+        return f"{target}{action.path}: {type(error).__name__}"
+    return "" if 200 <= status < 400 else f"{target}{action.path}: status {status}"
 
 
 async def _ask_tcp(action: TcpAction, address: str, ports: Sequence[Port]) -> str:
