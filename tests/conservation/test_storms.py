@@ -6,8 +6,8 @@ import pytest
 
 from tests.conservation import planted
 from tests.conservation.conftest import Storming
+from tests.conservation.platforms import VLLM_WEATHER, WEATHER, virtual_platform, vllm_platform
 from tests.conservation.shots import asks, storm
-from tests.conservation.virtual import WEATHER, virtual_platform
 
 STORMS = 2_000
 
@@ -26,6 +26,23 @@ async def test_two_thousand_storms_on_virtual_engines_lose_nothing(
     assert report.storms == STORMS
     assert report.kills > STORMS * WEATHER.kills / 2
     assert report.complete > report.shots / 3, str(report)
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+async def test_fifty_storms_on_real_vllm_lose_nothing(
+    tmp_path_factory: pytest.TempPathFactory, storming: Storming, tiny_llama: Path
+) -> None:
+    pool = asks(VLLM_WEATHER)
+    storms = [storm(seed, VLLM_WEATHER, pool) for seed in range(100, 150)]
+    async with vllm_platform(tmp_path_factory.mktemp("vllm"), tiny_llama) as platform, storming(platform) as stormer:
+        await stormer.learn(pool, at_once=2)
+        report = await stormer.run(storms, at_once=1)
+    print(report)
+    assert not report.faults, str(report)
+    assert report.kills == 5
+    assert report.complete > report.shots / 4, str(report)
 
 
 PLANTED = {
