@@ -1,5 +1,6 @@
 """Engines shared by the tests of this folder: starting one takes half a minute."""
 
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -8,14 +9,16 @@ import pytest_asyncio
 
 from tests.vllm_engine.engines import Faults, Pair, config, faulty_connector, running
 
+# All tests and engines share one loop; engines that only one module needs end with it.
 session = pytest_asyncio.fixture(scope="session", loop_scope="session")
+module = pytest_asyncio.fixture(scope="module", loop_scope="session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of them run in the loop that the engines were started in."""
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if here in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -6,7 +6,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,15 @@ async def running(model: Path, *configs: WorkerConfig) -> AsyncIterator[list[Vll
     engines = [
         VllmEngine.from_config(each, model_dir=model, name=f"{each.role}-0", host="127.0.0.1") for each in configs
     ]
-    async with AsyncExitStack() as stack:
-        for engine in await asyncio.gather(*(engine.__aenter__() for engine in engines)):
-            stack.push_async_exit(engine)
-        yield engines
+    started = await asyncio.gather(*(engine.__aenter__() for engine in engines), return_exceptions=True)
+    alive = [engine for engine in started if isinstance(engine, VllmEngine)]
+    try:
+        for each in started:
+            if isinstance(each, BaseException):
+                raise each
+        yield alive
+    finally:
+        await asyncio.gather(*(engine.__aexit__(None, None, None) for engine in alive))
 
 
 @dataclass

@@ -4,25 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
-from tandem_engine.errors import KvMismatch, Unavailable
+from tandem_engine.errors import EngineDead, KvMismatch
 from tandem_engine.vllm import VllmEngine
 from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
-from tests.vllm_engine.conftest import session
+from tests.vllm_engine.conftest import module
 from tests.vllm_engine.engines import BLOCK, Recorder, ask, at_rest, chat, completion, config, prompt, running
 
 pytestmark = pytest.mark.vllm
 
 
-@session
+@module
 async def engine(tiny_model: Path) -> AsyncIterator[VllmEngine]:
     """Of its own: the last test kills it."""
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
     async with running(tiny_model, config("decode", disaggregated=False)) as (alone,):
-        alone.pids = {child.pid for child in psutil.Process().children(recursive=True)} - before  # type: ignore[attr-defined]
         yield alone
 
 
@@ -55,16 +52,16 @@ async def test_a_dead_engine_ends_every_call_with_an_error(engine: VllmEngine) -
     body = {"stream": True, "ignore_eos": True, "max_tokens": 64, "prompt": prompt(40, seed=601)}
     task = asyncio.create_task(engine.generate(completion(body), reply))
     await some.wait()
-    for pid in engine.pids:  # type: ignore[attr-defined]
-        psutil.Process(pid).kill()
-    with pytest.raises(Unavailable, match="stopped"):
+    (process,) = engine._serving.engine.engine_core.resources.engine_manager.processes
+    process.kill()
+    with pytest.raises(EngineDead):
         await asyncio.wait_for(task, 30)
     assert b"[DONE]" not in b"".join(reply.chunks)
     assert b'"error"' not in b"".join(reply.chunks)
     for stream in (True, False):
-        with pytest.raises(Unavailable):
+        with pytest.raises(EngineDead):
             await ask(engine, chat({"stream": stream}))
-    with pytest.raises(Unavailable):
+    with pytest.raises(EngineDead):
         await engine.check()
-    with pytest.raises(Unavailable):
+    with pytest.raises(EngineDead):
         await engine.counters()

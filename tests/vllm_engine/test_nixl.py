@@ -9,7 +9,7 @@ from tandem_engine.engine import Counters
 from tandem_engine.errors import KvGone, KvMismatch
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
-from tests.vllm_engine.conftest import session
+from tests.vllm_engine.conftest import module
 from tests.vllm_engine.engines import BLOCK, BLOCK_BYTES, Pair, ask, at_rest, completion, config, prompt, running
 from tests.vllm_engine.test_parity import LENGTHS
 
@@ -18,7 +18,7 @@ pytest.importorskip("nixl", reason="the extra nixl-cpu")
 pytestmark = pytest.mark.vllm
 
 
-@session
+@module
 async def nixl(tiny_model: Path) -> AsyncIterator[Pair]:
     configs = [config(role, connector="nixl") for role in ("prefill", "decode")]
     async with running(tiny_model, *configs) as engines:

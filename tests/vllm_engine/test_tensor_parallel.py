@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
-from tests.vllm_engine.conftest import session
+from tests.vllm_engine.conftest import module
 from tests.vllm_engine.engines import (
     BLOCK,
     BLOCK_BYTES,
@@ -23,7 +23,7 @@ from tests.vllm_engine.engines import (
 pytestmark = pytest.mark.vllm
 
 
-@session
+@module
 async def double(tiny_model: Path, shared_faults: Faults) -> AsyncIterator[Pair]:
     """A pair of engines of two ranks each."""
     async with running(

@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from tandem_api.inference_service.arguments import OWNED
 from tandem_api.worker import WorkerConfig
 from tandem_proto.channels import Tls
 from vllm.config import KVTransferConfig
@@ -16,18 +17,6 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from tandem_engine.sources import loadable
 from tandem_engine.vllm.settings import TransferSettings
-
-OWNED: Final = {
-    "model_tag": "the version's `source` says which model",
-    "model": "the version's `source` says which model",
-    "served_model_name": "the service's `model` is the name that clients use",
-    "tensor_parallel_size": "`parallelism` sets it",
-    "pipeline_parallel_size": "pipeline parallelism is not supported: use tensor parallelism",
-    "data_parallel_size": "use more replicas",
-    "kv_transfer_config": "`kvTransfer` sets it",
-    "worker_extension_cls": "Tandem's own is loaded",
-}
-"""By attribute of the parsed arguments: why `engine.args` may not have it."""
 
 CONNECTORS: Final = {
     "grpc": "tandem_engine.vllm.connector.TandemKVConnector",
@@ -59,9 +48,11 @@ def parse(config: WorkerConfig, *, model_dir: Path, host: str, tls: Tls | None, 
     parser = make_arg_parser(_Parser())
     unset = parser.parse_args([])
     args: Namespace = parser.parse_args(list(config.engine.args))
-    for name, why in OWNED.items():
-        if getattr(args, name) != getattr(unset, name):
-            raise ValueError(f"engine.args: --{name.replace('_', '-')} can't be given here: {why}")
+    # However it is written: the parser takes abbreviations, and the model as a word of its own.
+    for flag, instead in {**OWNED, "model-tag": OWNED["--model"]}.items():
+        name = flag.lstrip("-").replace("-", "_")
+        if getattr(args, name, None) != getattr(unset, name, None):
+            raise ValueError(f"engine.args: must not set {flag}, which Tandem sets itself: {instead}")
     if cpu:
         for name, value in CPU_DEFAULTS.items():
             if getattr(args, name) == getattr(unset, name):

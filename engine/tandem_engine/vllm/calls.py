@@ -16,7 +16,7 @@ from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from tandem_engine.engine import Call, Facts, Outcome, Reply
-from tandem_engine.errors import CallError, KvGone, KvMismatch, Unavailable
+from tandem_engine.errors import CallError, EngineDead, KvGone, KvMismatch
 from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.content import check_handle
 from tandem_engine.kv.slices import slices
@@ -100,7 +100,7 @@ class Calls:
             return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
         except CallError as error:
             if error.code == worker_pb2.INTERNAL and self.serving.engine.errored:
-                raise Unavailable(failures.DEAD) from error  # in a stream vLLM does not say which
+                raise EngineDead(failures.DEAD) from error  # in a stream vLLM does not say which
             raise
         finally:
             self.watch.forget(run.key)

@@ -38,6 +38,8 @@ class TandemKVConnector(KVConnectorBase_V1):
     def __init__(self, vllm_config: "VllmConfig", role: KVConnectorRole, kv_cache_config: "KVCacheConfig") -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         self._settings = TransferSettings.of(vllm_config)
+        self.refused = ""
+        """Why this rank's KV can't be transferred, for the front end to say."""
         self._planner: Planner
         self._mover: Mover
         if role == KVConnectorRole.SCHEDULER:
@@ -75,7 +77,11 @@ class TandemKVConnector(KVConnectorBase_V1):
     # ---- in a rank's worker
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        cache = rank_cache(kv_caches, self._kv_cache_config)
+        try:
+            cache = rank_cache(kv_caches, self._kv_cache_config)
+        except ValueError as error:
+            self.refused = str(error)  # raised here, it would be lost in the end of the engine's process
+            return
         parallel = self._vllm_config.parallel_config
         self._mover = self.mover_type(
             cache,

@@ -18,7 +18,7 @@ from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
-from tandem_engine.errors import Unavailable
+from tandem_engine.errors import EngineDead, Unavailable
 from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.leases import LeaseLimits
 from tandem_engine.vllm import environment
@@ -214,5 +214,7 @@ class VllmEngine:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answers: list[Any] = await self._serving.engine.collective_rpc(method, args=args)
         except Exception as error:
+            if self._serving.engine.errored:
+                raise EngineDead("the engine has stopped") from error
             raise Unavailable("the engine does not answer") from error
         return answers

@@ -7,6 +7,7 @@ has set stays.
 import importlib.metadata
 import os
 from collections.abc import MutableMapping
+from pathlib import Path
 
 
 def cpu_build() -> bool:
@@ -26,8 +27,9 @@ def prepare(tensor_parallel: int, host: str, environ: MutableMapping[str, str] =
         host: the address that others reach this worker at.
         environ: of this process, inherited by those that vLLM starts.
     """
-    environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is not a log
-    environ.setdefault("VLLM_LOGGING_COLOR", "0")
+    if environ.get("VLLM_CONFIGURE_LOGGING", "1") != "0":
+        # JSON lines on stderr, in the engine's processes too; vLLM would write to stdout.
+        environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(Path(__file__).with_name("logging.json")))
     environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     environ.setdefault("NIXL_LOG_LEVEL", "WARN")  # it writes to stdout
     environ.setdefault("HF_HUB_OFFLINE", "1")  # weights were fetched before: nothing else may come from a network

@@ -10,7 +10,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from tandem_engine.errors import CallError, InvalidRequest, NotFound, Overloaded, RequestTooLarge, Unavailable
+from tandem_engine.errors import CallError, EngineDead, InvalidRequest, NotFound, Overloaded, RequestTooLarge
 
 DEAD: Final = "the engine has stopped"
 FAILED: Final = "the engine failed to answer"
@@ -23,7 +23,7 @@ def from_exception(error: BaseException) -> CallError:
     if isinstance(error, CallError):
         return error
     if isinstance(error, EngineDeadError):
-        return Unavailable(DEAD)
+        return EngineDead(DEAD)
     if isinstance(error, ValidationError):
         return from_validation(error)
     if isinstance(error, VLLMValidationError):

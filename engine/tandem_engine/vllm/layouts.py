@@ -80,7 +80,11 @@ def rank_cache(kv_caches: dict[str, torch.Tensor], config: KVCacheConfig) -> Ran
 
 
 async def of_engine(engine: Any, transferring: bool) -> kv_pb2.KvLayout:
-    """The layout over all ranks: asked of them where KV is transferred, else as the model's configuration has it."""
+    """The layout over all ranks: asked of them where KV is transferred, else as the model's configuration has it.
+
+    Raises:
+        ValueError: see `rank_cache`.
+    """
     model, cache, parallel = (
         engine.vllm_config.model_config,
         engine.vllm_config.cache_config,
@@ -94,6 +98,8 @@ async def of_engine(engine: Any, transferring: bool) -> kv_pb2.KvLayout:
     )
     if transferring:
         ranks = await engine.collective_rpc("tandem_layout")
+        if refused := ranks[0].get("refused"):
+            raise ValueError(refused)
         layout.dtype = ranks[0]["dtype"]
         layout.layers = ranks[0]["layers"]
         layout.head_dim = ranks[0]["head_dim"]

@@ -23,7 +23,7 @@ from tandem_engine.vllm.planner import Hold, Load, Work
 from tandem_engine.vllm.settings import TransferSettings
 from tandem_engine.vllm.stats import Transfer, TransferStats
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm.tandem")  # vLLM sets this tree up in its processes
 
 
 class Mover:

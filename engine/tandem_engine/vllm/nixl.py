@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vllm.v1.outputs import KVConnectorOutput
     from vllm.v1.request import Request
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm.tandem")  # vLLM sets this tree up in its processes
 
 GRACE_SECONDS = 30
 """How much longer than a lease NIXL itself keeps the blocks: a read that has begun in time may end."""
@@ -181,6 +181,8 @@ class TandemNixlConnector(NixlPullConnector):
             # vLLM takes them from the environment, where two engines of one process would share them.
             self.connector_scheduler.side_channel_host = self._settings.host
             self.connector_scheduler.side_channel_port = self._settings.port
+        self.refused = ""
+        """Why this rank's KV can't be transferred, for the front end to say."""
         self._known: dict[str, _Known] = {}
         self._notes = Notes()
         self._stats = TransferStats()
@@ -239,11 +241,16 @@ class TandemNixlConnector(NixlPullConnector):
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         super().register_kv_caches(kv_caches)
+        try:
+            cache = rank_cache(kv_caches, self._kv_cache_config)
+        except ValueError as error:
+            self.refused = str(error)
+            return
         ranks = self._vllm_config.parallel_config.tensor_parallel_size
         serves = self._kv_transfer_config.is_kv_producer and get_tensor_model_parallel_rank() == 0
         self._leases = NixlLeases(
             self.connector_worker,
-            rank_cache(kv_caches, self._kv_cache_config),
+            cache,
             self._settings,
             f"{self._settings.host}:{self._settings.port + ranks}" if serves else None,
         )

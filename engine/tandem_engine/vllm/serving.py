@@ -138,13 +138,14 @@ class Serving:
         return answer
 
     async def check(self) -> None:
-        """Asks whether the engine lives.
+        """Has the engine answer a question, which it does between two steps. It takes what a step takes.
 
         Raises:
-            CallError: it does not.
+            EngineDead: it will not answer any more.
         """
         try:
             await self._engine.check_health()
+            await self._engine.is_paused()
         except Exception as error:
             raise failures.from_exception(error) from error
 

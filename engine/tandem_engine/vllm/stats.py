@@ -131,6 +131,7 @@ class Watch(StatLoggerBase):
         engine_idx: int = 0,
     ) -> None:
         if scheduler_stats is not None:
+            self.totals["engine_steps"] += 1
             self.load = EngineLoad(
                 scheduler_stats.num_running_reqs,
                 scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs,

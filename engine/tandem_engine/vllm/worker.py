@@ -9,8 +9,11 @@ class WorkerExtension:
     """See `--worker-extension-cls`. Answers between two steps."""
 
     def tandem_layout(self) -> dict[str, Any]:
-        """See `RankCache.describe`."""
-        layout: dict[str, Any] = get_kv_transfer_group().mover.cache.describe()
+        """See `RankCache.describe`; or {"refused": why} where KV can't be transferred."""
+        connector = get_kv_transfer_group()
+        if connector.refused:
+            return {"refused": connector.refused}
+        layout: dict[str, Any] = connector.mover.cache.describe()
         return layout
 
     def tandem_counts(self) -> list[int]:
