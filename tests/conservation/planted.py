@@ -1,6 +1,6 @@
 """Programs with one fault planted in them, to show that a storm finds it.
 
-`planted.py FAULT ROLE ARGS...` runs `python -m tandem_ROLE ARGS...` with the fault in place.
+`python -m tests.conservation.planted FAULT ROLE ARGS...` runs `python -m tandem_ROLE ARGS...` with the fault in place.
 """
 
 import itertools

@@ -22,6 +22,8 @@ from tandem_api.worker import WorkerConfig
 
 from tests.conservation.counters import WorkerAddress
 
+ROOT = Path(__file__).parents[2]
+
 
 class Platform(Protocol):
     """What can be stormed at."""
@@ -128,7 +130,13 @@ class LocalPlatform:
     async def _spawn(self, name: str, argv: Sequence[str]) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
-                sys.executable, *argv, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+                sys.executable,
+                *argv,
+                cwd=ROOT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     async def _until_ready(self, workers: int) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conservation import planted
 from tests.conservation.conftest import Storming
 from tests.conservation.platforms import VLLM_WEATHER, WEATHER, virtual_platform, vllm_platform
 from tests.conservation.shots import asks, storm
@@ -60,7 +59,7 @@ async def test_a_planted_fault_is_found_by_these_storms(
 ) -> None:
     pool = asks(WEATHER)
     folder = tmp_path_factory.mktemp(fault)
-    program = (str(Path(planted.__file__)), fault)
+    program = ("-m", "tests.conservation.planted", fault)
     if fault == "swallowed_error":
         platform = virtual_platform(folder, router_argv=(*program, "router"))
     else:
