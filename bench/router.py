@@ -183,7 +183,7 @@ def print_row(row: Row, mine: Cost, theirs: Cost) -> dict[str, Any]:
     return {"row": vars(row), "ours": mine.cpu_per_chunk, "peer": theirs.cpu_per_chunk, "ratio": ratio, "void": void}
 
 
-def memory(total: int = 100_000) -> None:
+def memory(total: int = 100_000) -> list[int]:
     """Resident memory of our router while it serves `total` requests."""
     with ours(1, 0) as (_, router):
         load(router.port, 64, 16, 1, stream=False)
@@ -192,3 +192,4 @@ def memory(total: int = 100_000) -> None:
             load(router.port, 64, total // 640, 1, stream=False)
             sizes.append(router.resident_bytes())
     print("resident MiB after each tenth of", total, "requests:", " ".join(f"{s / 2**20:.1f}" for s in sizes))
+    return sizes

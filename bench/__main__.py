@@ -1,0 +1,28 @@
+"""`python -m bench [router] [memory] [kv] [ttft]`: all of them by default."""
+
+import argparse
+import json
+from collections.abc import Callable
+
+from bench import kv, router, ttft
+from bench.router import log_file
+
+MEASUREMENTS: dict[str, Callable[[], object]] = {
+    "router": router.run,
+    "memory": router.memory,
+    "kv": kv.run,
+    "ttft": ttft.run,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", nargs="*", choices=[*MEASUREMENTS, []], help="what to measure; all by default")
+    for name in parser.parse_args().which or MEASUREMENTS:
+        print(f"== {name}", flush=True)
+        result = MEASUREMENTS[name]()
+        log_file(name).with_suffix(".json").write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
