@@ -27,7 +27,7 @@ BLOCK_BYTES = 4 * 2 * BLOCK * 2 * 64 * 4
 ARGS = (
     "--max-model-len=2048",
     "--max-num-seqs=8",
-    "--kv-cache-memory-bytes=67108864",
+    f"--kv-cache-memory-bytes={80 * BLOCK_BYTES}",  # little enough that requests are preempted
     "--enable-auto-tool-choice",
     "--tool-call-parser=hermes",
     # A model of random weights would indent its JSON for ever.

@@ -1,6 +1,7 @@
 """Whatever comes of a call, nothing of it stays: no slot, no block, no lease, no staged byte, no fetch."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,7 @@ from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
 from tests.vllm_engine.engines import (
     BLOCK_BYTES,
+    Answer,
     Faults,
     Pair,
     Recorder,
@@ -145,6 +147,36 @@ async def test_a_call_cancelled_while_its_kv_is_under_way_stops_the_fetch(pair: 
     counted = await at_rest(pair.decode, seconds=5)  # though the holder still keeps the bytes back
     assert (counted.fetches, counted.free_blocks) == (0, pair.decode.facts.total_blocks - 1)
     faults.set("")
+    assert await everything_at_rest(pair)
+
+
+async def as_a_router(pair: Pair, body: dict[str, Any]) -> Answer:
+    """Tries again where no bytes are left, and releases at the first byte."""
+    while True:
+        try:
+            handle = await pair.handle(body)
+        except Overloaded:
+            await asyncio.sleep(0.05)
+        else:
+            break
+    reply = Recorder()
+    reply.on_data = lambda: pair.prefill.release(handle.lease)
+    return Answer(reply, await pair.decode.generate(completion(body, kv=handle), reply))
+
+
+async def test_calls_that_are_preempted_answer_all_the_same(pair: Pair) -> None:
+    body = {"max_tokens": 64, "ignore_eos": True, "stream": True}
+    bodies = [{**body, "prompt": prompt(380, seed=340 + n)} for n in range(12)]
+    alone = [await pair.whole(body) for body in bodies]
+    before = pair.decode.totals()["preemptions"]
+    for n in range(5):  # how many run at once is a matter of time
+        salted = [{**body, "cache_salt": f"preempted {n}"} for body in bodies]
+        together = await asyncio.gather(*(as_a_router(pair, body) for body in salted))
+        assert [answer.text for answer in together] == [answer.text for answer in alone]
+        assert all(answer.reply.kv.outcome == KvReport.TRANSFERRED for answer in together)
+        if pair.decode.totals()["preemptions"] > before:
+            break
+    assert pair.decode.totals()["preemptions"] > before
     assert await everything_at_rest(pair)
 
 
