@@ -175,7 +175,12 @@ class Pair:
             self.prefill.release(handle.lease)
 
 
-async def at_rest(engine: VllmEngine, seconds: float = 15.0) -> Counters:
+SOON = 4.0
+"""Seconds: less than a lease lasts, so that one which nobody released shows."""
+LATER = 2 * LEASE_TTL
+
+
+async def at_rest(engine: VllmEngine, seconds: float = SOON) -> Counters:
     """Waits until the engine holds nothing, and returns its last count, which may show otherwise."""
     rest = Counters(free_blocks=engine.facts.total_blocks - 1)
     for _ in range(round(seconds / 0.05)):

@@ -10,7 +10,19 @@ from tandem_engine.errors import KvGone, KvMismatch
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
 from tests.vllm_engine.conftest import module
-from tests.vllm_engine.engines import BLOCK, BLOCK_BYTES, Pair, ask, at_rest, completion, config, prompt, running
+from tests.vllm_engine.engines import (
+    BLOCK,
+    BLOCK_BYTES,
+    LATER,
+    SOON,
+    Pair,
+    ask,
+    at_rest,
+    completion,
+    config,
+    prompt,
+    running,
+)
 from tests.vllm_engine.test_parity import LENGTHS
 
 pytest.importorskip("nixl", reason="the extra nixl-cpu")
@@ -25,8 +37,8 @@ async def nixl(tiny_model: Path) -> AsyncIterator[Pair]:
         yield Pair(*engines)
 
 
-async def everything_at_rest(pair: Pair) -> bool:
-    counted = [await at_rest(engine) for engine in (pair.prefill, pair.decode)]
+async def everything_at_rest(pair: Pair, seconds: float = SOON) -> bool:
+    counted = [await at_rest(engine, seconds) for engine in (pair.prefill, pair.decode)]
     return counted == [Counters(free_blocks=engine.facts.total_blocks - 1) for engine in (pair.prefill, pair.decode)]
 
 
@@ -71,7 +83,7 @@ async def test_expired_kv_gives_its_blocks_back_and_is_recomputed(nixl: Pair) ->
     held = await nixl.prefill.counters()
     assert (held.leases, held.staged_bytes) == (1, 3 * BLOCK_BYTES)
     assert held.free_blocks == nixl.prefill.facts.total_blocks - 1 - 3  # NIXL's blocks stay where they are
-    assert await everything_at_rest(nixl)
+    assert await everything_at_rest(nixl, LATER)
     answer = await ask(nixl.decode, completion(body, kv=handle))
     assert (answer.reply.kv.outcome, answer.reply.kv.reason) == (KvReport.RECOMPUTED, "gone")
 

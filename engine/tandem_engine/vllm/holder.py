@@ -40,6 +40,8 @@ class Holder:
         self._clock = clock
         self._book: LeaseBook[kv_pb2.KvHandle] = LeaseBook(limits)
         self._released: asyncio.Queue[bytes] = asyncio.Queue()
+        self._ending: set[bytes] = set()
+        """Released, and the ranks not told yet: their bytes are not free before."""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Holder":
@@ -81,6 +83,8 @@ class Holder:
 
     async def hand_on(self, lease: bytes) -> kv_pb2.KvHandle:
         """See `Engine.hand_on`."""
+        if lease in self._ending:
+            raise KvGone("the KV lease was released")
         following = self._random(LEASE_BYTES)
         ttl = self._book.renew(lease, self._clock(), next_lease=following)
         handle = kv_pb2.KvHandle()
@@ -99,9 +103,10 @@ class Holder:
         return handle
 
     def release(self, lease: bytes) -> None:
-        """See `Engine.release`. The ranks are told soon."""
-        self._book.release(lease)
-        self._released.put_nowait(lease)
+        """See `Engine.release`. Its bytes are free once the ranks were told."""
+        if lease not in self._ending:
+            self._ending.add(lease)
+            self._released.put_nowait(lease)
 
     async def _tell(self) -> None:
         while True:
@@ -110,3 +115,6 @@ class Holder:
                 leases.append(self._released.get_nowait())
             with suppress(Unavailable):  # the ranks let go by themselves then, when the time is over
                 await self._ask("tandem_release", leases)
+            for lease in leases:
+                self._ending.discard(lease)
+                self._book.release(lease)

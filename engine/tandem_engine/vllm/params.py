@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tandem_proto.tandem.v1 import kv_pb2
 
-from tandem_engine.errors import CallError
+from tandem_engine.errors import Overloaded
 from tandem_engine.vllm.stats import KEY
 
 HOLD: Final = "tandem.hold"
@@ -51,14 +51,14 @@ def complete(handle: kv_pb2.KvHandle, produced: Mapping[str, Any] | None, staged
         staged: bytes that the ranks staged.
 
     Raises:
-        CallError: the KV is not held.
+        Overloaded: the KV is not held.
     """
     if handle.connector == "nixl":
         if not produced or not produced.get("do_remote_prefill"):
-            raise CallError("the prompt's KV could not be held")
+            raise Overloaded("the prompt's KV could not be held")
         handle.connector_params = json.dumps(dict(produced)).encode()
     elif staged != handle.bytes:
-        raise CallError("the prompt's KV could not be held")
+        raise Overloaded("the prompt's KV could not be held")
 
 
 def fetch(key: str, handle: kv_pb2.KvHandle) -> Mapping[str, Any]:
