@@ -17,8 +17,11 @@ MEASUREMENTS: dict[str, Callable[[], object]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[*MEASUREMENTS, []], help="what to measure; all by default")
-    for name in parser.parse_args().which or MEASUREMENTS:
+    parser.add_argument("which", nargs="*", metavar="|".join(MEASUREMENTS), help="what to measure; all by default")
+    which = parser.parse_args().which or list(MEASUREMENTS)
+    if unknown := set(which) - set(MEASUREMENTS):
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(MEASUREMENTS)}")
+    for name in which:
         print(f"== {name}", flush=True)
         result = MEASUREMENTS[name]()
         log_file(name).with_suffix(".json").write_text(json.dumps(result, indent=1))
