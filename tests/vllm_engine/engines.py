@@ -93,11 +93,13 @@ class Recorder:
     content_bytes: int = 0
     kv: worker_pb2.KvReport = field(default_factory=worker_pb2.KvReport)
     chunks: list[bytes] = field(default_factory=list)
+    on_started: Callable[[], None] = lambda: None
     on_data: Callable[[], None] = lambda: None
 
     def started(self, status: int, content_type: str, content_bytes: int, kv: worker_pb2.KvReport) -> None:
         assert not self.status, "started twice"
         self.status, self.content_type, self.content_bytes, self.kv = status, content_type, content_bytes, kv
+        self.on_started()
 
     def data(self, chunk: bytes) -> None:
         assert self.status, "data before started"
@@ -107,7 +109,7 @@ class Recorder:
     @property
     def json(self) -> Any:
         body = b"".join(self.chunks)
-        assert len(body) == self.content_bytes
+        assert self.content_bytes in (0, len(body))
         return json.loads(body)
 
     @property

@@ -120,6 +120,7 @@ async def test_a_cancelled_call_leaves_nothing_on_either_side(nixl: Pair, wait: 
     outcome = (await asyncio.gather(task, return_exceptions=True))[0]
     if not isinstance(outcome, BaseException) and outcome.kv is not None:
         nixl.prefill.release(outcome.kv.lease)
+    assert await everything_at_rest(nixl)
     handle = await nixl.handle(body)
     task = asyncio.create_task(ask(nixl.decode, completion(body, kv=handle)))  # type: ignore[arg-type]
     await asyncio.sleep(wait)

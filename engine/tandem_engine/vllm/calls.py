@@ -87,16 +87,16 @@ class Calls:
 
     async def generate(self, call: Call, reply: Reply) -> Outcome:
         request = requests.parse(call, max_tokens=self.config.max_tokens)
-        run = _Run(self, call, requests.whole_reason(request) or await self._lost(call))
+        not_carried = requests.whole_reason(request) or await self._lost(call)
+        run = _Run(self, call, reply, SSE if request.stream else JSON, not_carried)
         try:
             answer = await self.serving.create(request, run.tap, self._headers(call), call.response_id)
             if isinstance(answer, AsyncGenerator):
-                await _stream(answer, reply, run.report)
+                await _stream(answer, run.data)
             else:
                 body = answer.model_dump_json().encode()
-                reply.started(200, JSON, len(body), run.report())
                 for start in range(0, len(body), BODY_PIECE_BYTES):
-                    reply.data(body[start : start + BODY_PIECE_BYTES])
+                    run.data(body[start : start + BODY_PIECE_BYTES])
             return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
         except CallError as error:
             if error.code == worker_pb2.INTERNAL and self.serving.engine.errored:
@@ -162,10 +162,13 @@ class Calls:
 class _Run:
     """A call that is being answered: its tap, and how it came by its KV."""
 
-    def __init__(self, calls: Calls, call: Call, not_carried: str) -> None:
+    def __init__(self, calls: Calls, call: Call, reply: Reply, content_type: str, not_carried: str) -> None:
         self.key = calls._key(call)
         self.stats: CallStats | None = calls.watch.follow(self.key) if calls.config.disaggregated else None
-        self.tap = CallTap(calls.serving.engine, self._admit, calls.config.max_tokens, calls.clock)
+        self.tap = CallTap(calls.serving.engine, self._admit, calls.config.max_tokens, calls.clock, self._begin)
+        self._reply = reply
+        self._content_type = content_type
+        self._begun = False
         self._calls = calls
         self._call = call
         self._not_carried = not_carried
@@ -189,6 +192,15 @@ class _Run:
         if not transfers:
             report.reason = "cached"  # the engine's own prefix cache had it all
         return report
+
+    def data(self, chunk: bytes) -> None:
+        self._begin()  # an answer may have no token at all
+        self._reply.data(chunk)
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._reply.started(200, self._content_type, 0, self.report())
 
     def _admit(self, prompt: Any, lora: Any) -> Mapping[str, Any]:
         handle = self._call.kv
@@ -227,16 +239,12 @@ def _check_ranks(handle: kv_pb2.KvHandle, ours: kv_pb2.KvLayout) -> None:
         raise KvMismatch(f"the KV handle names {len(handle.addresses)} addresses for tensor_parallel {theirs}")
 
 
-async def _stream(events: AsyncGenerator[str, None], reply: Reply, report: Callable[[], worker_pb2.KvReport]) -> None:
-    started = False
+async def _stream(events: AsyncGenerator[str, None], say: Callable[[bytes], None]) -> None:
     async with aclosing(events):
         async for event in events:
             if error := failures.from_event(event):
                 raise error
-            if not started:
-                reply.started(200, SSE, 0, report())
-                started = True
-            reply.data(event.encode())
+            say(event.encode())
 
 
 def _adapter(lora: Any) -> str:

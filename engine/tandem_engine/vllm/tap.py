@@ -5,10 +5,12 @@ and to add passes in the middle: the prompt's token ids before anything is compu
 they are text.
 """
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from tandem_proto.tandem.v1 import worker_pb2
+from vllm.sampling_params import RequestOutputKind
 
 from tandem_engine.vllm.stats import CallStats
 
@@ -22,6 +24,7 @@ class CallTap:
             raise, which refuses the call.
         max_tokens: the platform's cap, where the request named none.
         clock: seconds, monotone, the system's.
+        begun: told once, when the first token is there; where a request has several choices, when the first is whole.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class CallTap:
         admit: Callable[[Any, Any], Mapping[str, Any]],
         max_tokens: int,
         clock: Callable[[], float],
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._admit = admit
         self._max_tokens = max_tokens
         self._clock = clock
+        self._tell_begun = begun
         self._open: set[str] = set()
         self._generated: dict[tuple[str, int], int] = {}
         self._prompts: dict[str, tuple[int, int]] = {}
@@ -53,7 +58,13 @@ class CallTap:
             sampling_params.max_tokens = self._max_tokens
         if params := self._admit(prompt, options.get("lora_request")):
             sampling_params.extra_args = {**(sampling_params.extra_args or {}), "kv_transfer_params": dict(params)}
-        return self._follow(request_id, self._engine.generate(prompt, sampling_params, request_id, **options))
+        whole = sampling_params.output_kind == RequestOutputKind.FINAL_ONLY and sampling_params.n == 1
+        if whole:
+            # Asked for the end alone, vLLM is silent until then: so it says the first token, and then all the rest.
+            sampling_params.output_kind = RequestOutputKind.DELTA
+            sampling_params.stream_interval = sys.maxsize
+        outputs = self._follow(request_id, self._engine.generate(prompt, sampling_params, request_id, **options))
+        return _joined(outputs) if whole else outputs
 
     async def abort(self) -> None:
         """Aborts what has not ended. A generator that vLLM dropped half-read would abort only when it is collected."""
@@ -96,9 +107,23 @@ class CallTap:
             self._first_token = self._clock()
             self._first_step = output.metrics.scheduled_ts if output.metrics else 0.0
         self._prompts[request_id] = (len(output.prompt_token_ids or ()), output.num_cached_tokens or 0)
+        if not any(self._generated.values()) and any(choice.token_ids for choice in output.outputs):
+            self._tell_begun()
         for choice in output.outputs:
             # Streams bring what is new, other calls all at the end: either way they add up.
             key = (request_id, choice.index)
             self._generated[key] = self._generated.get(key, 0) + len(choice.token_ids)
             if choice.finish_reason and choice.index == 0 and not self.finish_reason:
                 self.finish_reason = choice.finish_reason
+
+
+async def _joined(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """All outputs as one, when they are over."""
+    whole = None
+    async for output in outputs:
+        if whole is None:
+            whole = output
+        else:
+            whole.add(output, aggregate=True)
+    if whole is not None:
+        yield whole
