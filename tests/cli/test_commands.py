@@ -10,6 +10,8 @@ import yaml
 from click.testing import CliRunner, Result
 from tandem_cli.main import COMMANDS, main
 
+from tests.loopback import free_port
+
 GOOD = """
 apiVersion: tandem.dev/v1alpha1
 kind: InferenceService
@@ -30,13 +32,6 @@ def manifest(folder: Path, text: str, name: str = "m.yaml") -> Path:
     file = folder / name
     file.write_text(text)
     return file
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_help_lists_every_command_without_loading_any() -> None:
@@ -117,7 +112,7 @@ def test_crd_prints_the_resource_as_a_cluster_takes_it() -> None:
 
 @pytest.mark.parametrize("command", [("chat", "hi"), ("models",), ("status",)])
 def test_without_a_router_a_command_says_how_to_start_one(command: tuple[str, ...]) -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     result = call(*command, TANDEM_URL=url)
     assert result.exit_code == 1
     assert result.output == (

@@ -64,6 +64,7 @@ def test_bytes_are_not_freed_under_a_reader(book: LeaseBook[str], ending: str) -
     reading = book.begin_fetch(b"a", now=1.0)
     book.release(b"a") if ending == "release" else book.expire(now=10.0)
     assert book.counts() == LeaseCounts(0, 400, 1)
+    assert book.expired == (ending == "expire")
     assert reading.kv == "kv"
     with pytest.raises(KvGone):
         book.begin_fetch(b"a", now=1.0)

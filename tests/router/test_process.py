@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 from tandem_api.inference_service import RoutingSpec
 
+from tests.loopback import free_port
 from tests.router.fake_worker import FakeCall, FakeWorker, decode_well, words
 from tests.router.house import CHAT, STREAM, answers, fake, topology_of
 
@@ -19,9 +19,7 @@ from tests.router.house import CHAT, STREAM, answers, fake, topology_of
 async def routing(
     folder: Path, worker: FakeWorker, *argv: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     topology = folder / "topology.json"
     topology.write_text(topology_of([worker], RoutingSpec()).model_dump_json())
     process = await asyncio.create_subprocess_exec(

@@ -1,7 +1,5 @@
 """The whole way with real programs: a router, a prefill and a decode worker with virtual engines, OpenAI's client."""
 
-import itertools
-import os
 import re
 import signal
 import subprocess
@@ -20,17 +18,10 @@ from tandem_api.inference_service import EngineSpec, KvTransferSpec, RoutingSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
 from tandem_api.worker import WorkerConfig
 
+from tests.loopback import free_host
+
 ENGINE = VirtualEngineSpec(decode_step_time=0.005, prefill_token_time=1e-5, seed=3)
 MESSAGES = [{"role": "user", "content": "Why is the sky blue? " * 20}]
-
-
-_numbers = itertools.count(1)
-
-
-def free_host() -> str:
-    """A loopback address of its own for each program: all have the same ports."""
-    process = os.getpid()
-    return f"127.{50 + process % 50}.{process // 50 % 250}.{next(_numbers)}"
 
 
 @contextmanager

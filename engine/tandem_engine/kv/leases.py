@@ -58,6 +58,8 @@ class LeaseBook(Generic[T]):
         self._by_lease: dict[bytes, Holding[T]] = {}
         self._bytes = 0
         self._fetches = 0
+        self.expired = 0
+        """Leases so far that nobody ended in time."""
 
     @property
     def limits(self) -> LeaseLimits:
@@ -162,6 +164,7 @@ class LeaseBook(Generic[T]):
         late = [bits for bits, held in self._by_lease.items() if held.expires is not None and held.expires <= now]
         for bits in late:
             self._end(bits)
+        self.expired += len(late)
         return len(late)
 
     def __iter__(self) -> Iterator[bytes]:

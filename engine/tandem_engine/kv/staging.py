@@ -74,6 +74,11 @@ class Staging:
     def limits(self) -> LeaseLimits:
         return self._book.limits
 
+    @property
+    def expired(self) -> int:
+        """Leases so far that nobody ended in time: each is KV computed for nothing, or a release that got lost."""
+        return self._book.expired
+
     def counts(self) -> LeaseCounts:
         with self._lock:
             self._book.expire(self._clock())
