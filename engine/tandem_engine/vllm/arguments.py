@@ -59,6 +59,7 @@ def parse(config: WorkerConfig, *, model_dir: Path, host: str, tls: Tls | None, 
                 setattr(args, name, value)
         if config.tensor_parallel > 1:
             args.distributed_executor_backend = "mp"
+    args.use_tqdm_on_load = False  # a progress bar is no log
     args.model = str(loadable(model_dir))
     args.served_model_name = [config.model]
     args.tensor_parallel_size = config.tensor_parallel
