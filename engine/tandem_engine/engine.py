@@ -38,7 +38,11 @@ class Reply(Protocol):
     """Where a decode call's answer goes. Calls return at once and never raise; bytes are sent in order."""
 
     def started(self, status: int, content_type: str, content_bytes: int, kv: worker_pb2.KvReport) -> None:
-        """The answer begins. `content_bytes` is 0 for a stream. Once, before any data."""
+        """The answer begins: the prompt's KV is here and the first token, too. Once, before any data.
+
+        It is said then for a JSON body as for a stream: it lets the KV's lease go, which a long answer must not hold.
+        `content_bytes` is 0 where it is not known yet.
+        """
 
     def data(self, chunk: bytes) -> None:
         """Whole SSE events, or a piece of the one JSON body."""

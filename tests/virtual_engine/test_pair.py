@@ -244,3 +244,20 @@ async def test_a_decode_that_is_cancelled_while_it_fetches_leaves_nothing(
     assert (load.running, load.waiting, load.fetches, load.free_blocks) == (0, 0, 0, free)
     gc.collect()
     assert not caplog.records, "asyncio complains of an exception that nobody looked at"
+
+
+async def test_an_answer_that_does_not_stream_begins_when_its_kv_and_first_token_are_there(start: StartEngine) -> None:
+    prefill, decode = await start("prefill"), await start()
+    body = {**completion(words(50)), "max_tokens": 400, "ignore_eos": True}
+    reply = RecordedReply()
+    running = asyncio.create_task(
+        decode.generate(call(body, api="completion", kv=await handle_of(prefill, body, "completion")), reply)
+    )
+    async with asyncio.timeout(TIMEOUT):
+        while not reply.status:
+            await asyncio.sleep(0)
+        assert not reply.chunks
+        assert reply.kv is not None
+        assert (reply.content_type, reply.kv.outcome) == ("application/json", Report.TRANSFERRED)
+        await running
+    assert reply.json["usage"]["completion_tokens"] == 400

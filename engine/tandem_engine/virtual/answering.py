@@ -257,8 +257,7 @@ class Answer:
     def first_token(self, choice: ChoiceAnswer) -> None:
         if self.first_token_at is None:
             self.first_token_at = self._clock()
-            if self.job.stream:
-                self.reply.started(200, STREAM_TYPE, 0, self.report)
+            self.reply.started(200, STREAM_TYPE if self.job.stream else JSON_TYPE, 0, self.report)
         if self.job.stream and (opening := self.encoder.opening(choice.index)):
             self.reply.data(opening)
 
@@ -283,7 +282,6 @@ class Answer:
 
     def _send_body(self) -> None:
         body = self.encoder.body([self._written(choice) for choice in self.choices], self.usage)
-        self.reply.started(200, JSON_TYPE, len(body), self.report)
         for at in range(0, len(body), PIECE_BYTES):
             self.reply.data(body[at : at + PIECE_BYTES])
 

@@ -461,7 +461,9 @@ Global___Downward: _TypeAlias = Downward  # noqa: Y015
 
 @_typing.final
 class Started(_message.Message):
-    """A decode call's answer begins."""
+    """A decode call's answer begins: its prompt's KV has been fetched, and its first token is there. Of a JSON answer the body
+    follows when it is whole.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -475,7 +477,7 @@ class Started(_message.Message):
     """HTTP"""
     content_type: _builtins.str
     content_bytes: _builtins.int
-    """of a JSON body; 0: unknown (a stream)"""
+    """of a JSON body; 0: unknown"""
     @_builtins.property
     def kv(self) -> Global___KvReport: ...
     def __init__(
