@@ -4,6 +4,7 @@ The trace context comes with the call as W3C headers and goes on with it: `span`
 an engine's own spans, whatever process makes them, hang below it.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -52,6 +53,25 @@ def span(name: str, parent: Mapping[str, str], **attributes: str | int) -> Abstr
     return _span(name, parent, attributes)
 
 
+def note(**attributes: str | int) -> None:
+    """Adds what has become known to the innermost `span` that is open."""
+    trace.get_current_span().set_attributes(_named(attributes))
+
+
+def past(name: str, parent: Mapping[str, str], *, ago: float, seconds: float, **attributes: str | int) -> None:
+    """A span below `parent` of what was done elsewhere: it began `ago` seconds before now and took `seconds`."""
+    if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
+        return
+    began = time.time_ns() - round(ago * 1e9)
+    context = TraceContextTextMapPropagator().extract(parent)
+    made = trace.get_tracer("tandem").start_span(name, context=context, start_time=began, attributes=_named(attributes))
+    made.end(began + round(seconds * 1e9))
+
+
+def _named(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
+    return {f"tandem.{key}": value for key, value in attributes.items()}
+
+
 @contextmanager
 def _span(name: str, parent: Mapping[str, str], attributes: Mapping[str, str | int]) -> Iterator[Mapping[str, str]]:
     propagator = TraceContextTextMapPropagator()
@@ -59,7 +79,7 @@ def _span(name: str, parent: Mapping[str, str], attributes: Mapping[str, str | i
     with trace.get_tracer("tandem").start_as_current_span(
         name,
         context=propagator.extract(parent),
-        attributes={f"tandem.{key}": value for key, value in attributes.items()},
+        attributes=_named(attributes),
         record_exception=False,
         set_status_on_exception=False,
     ) as active:

@@ -1,9 +1,14 @@
-"""An answer that does not stream begins at its first token, and is the one that vLLM itself would give."""
+"""When an answer begins: at its first token, streamed or not; with a span for the transfer that came before."""
 
 import asyncio
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tandem_engine import tracing
 from tandem_engine.vllm.tap import CallTap
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -48,3 +53,26 @@ async def test_it_is_what_vllm_says_when_it_is_asked_for_the_end_alone(pair: Pai
     assert (ours.finished, str(ours.prompt_logprobs)) == (True, str(theirs.prompt_logprobs))
     for name in ("index", "text", "token_ids", "logprobs", "cumulative_logprob", "finish_reason", "stop_reason"):
         assert getattr(ours.outputs[0], name) == getattr(theirs.outputs[0], name), name
+
+
+async def test_the_transfer_is_a_span_below_the_call(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    body = {"prompt": prompt(70, seed=802)}
+    handle = await pair.handle(body)
+    with tracing.span("decode", {}) as context:
+        answer = await ask(pair.decode, completion(body, kv=handle, trace=context))
+    transfer, decode = exporter.get_finished_spans()
+    assert (transfer.name, transfer.parent.span_id) == ("kv_transfer", decode.context.span_id)
+    assert transfer.context.trace_id == decode.context.trace_id
+    assert decode.start_time < transfer.start_time < transfer.end_time < decode.end_time
+    assert transfer.end_time - transfer.start_time == answer.reply.kv.micros * 1000
+    assert dict(transfer.attributes) == {
+        "tandem.connector": "grpc",
+        "tandem.peer": handle.holder,
+        "tandem.outcome": "transferred",
+        "tandem.reason": "",
+        "tandem.bytes": handle.bytes,
+        "tandem.blocks": handle.blocks,
+    }

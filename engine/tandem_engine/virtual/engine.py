@@ -185,7 +185,6 @@ class VirtualEngine:
             "kv_bytes_sent": self._holder.server.bytes_sent if self._holder else 0,
             "kv_bytes_received": self._fetcher.received if self._fetcher else 0,
             "leases_expired": self._holder.staging.expired if self._holder else 0,
-            "leases_expired": self._holder.staging.expired if self._holder else 0,
             **self._fetch_totals,
         }
 

@@ -15,6 +15,7 @@ from tandem_api.worker import WorkerConfig
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from tandem_engine import tracing
 from tandem_engine.engine import Call, Facts, Outcome, Reply
 from tandem_engine.errors import CallError, EngineDead, KvGone, KvMismatch
 from tandem_engine.kv.client import KvClient
@@ -200,7 +201,26 @@ class _Run:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._reply.started(200, self._content_type, 0, self.report())
+            report = self.report()
+            self._trace_transfer(report)
+            self._reply.started(200, self._content_type, 0, report)
+
+    def _trace_transfer(self, report: worker_pb2.KvReport) -> None:
+        """The transfer was done in the engine's processes, which make no spans."""
+        if transfers := self.stats.transfers if self.stats else []:
+            began = min(transfer.began for transfer in transfers)
+            tracing.past(
+                "kv_transfer",
+                self._call.trace,
+                ago=self._calls.clock() - began,
+                seconds=max(transfer.began + transfer.micros / 1e6 for transfer in transfers) - began,
+                connector=report.connector,
+                peer=report.peer,
+                outcome=worker_pb2.KvReport.Outcome.Name(report.outcome).lower(),
+                reason=report.reason,
+                bytes=report.bytes,
+                blocks=report.blocks,
+            )
 
     def _admit(self, prompt: Any, lora: Any) -> Mapping[str, Any]:
         handle = self._call.kv

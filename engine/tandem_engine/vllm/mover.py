@@ -196,7 +196,7 @@ class Mover:
             self._done.add(load.request_id)
             if reason:
                 self._failed.add(load.request_id)
-            self._stats.fetched(load.key, Transfer(moved, len(load.block_ids), micros, reason))
+            self._stats.fetched(load.key, Transfer(moved, len(load.block_ids), micros, reason, began))
 
     def _fetch(self, handle: kv_pb2.KvHandle, load: Load, fetching: "_Fetching") -> int:
         moved = 0

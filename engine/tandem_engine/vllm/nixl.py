@@ -274,7 +274,7 @@ class TandemNixlConnector(NixlPullConnector):
             micros = round((time.monotonic() - began) * 1e6)
             failed = request_id in results.failed_recving
             size = 0 if failed else blocks * self._leases.cache.describe()["block_bytes"]
-            self._stats.fetched(key, Transfer(size, blocks, micros, "failed" if failed else ""))
+            self._stats.fetched(key, Transfer(size, blocks, micros, "failed" if failed else "", began))
         self._leases.finished(results)
         return results
 

@@ -21,12 +21,13 @@ KEY = "tandem.call"
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One rank's fetch. `reason` is empty where it went well."""
+    """One rank's fetch. `reason` is empty where it went well; `began` is in seconds, monotone, the system's."""
 
     bytes: int = 0
     blocks: int = 0
     micros: int = 0
     reason: str = ""
+    began: float = 0.0
 
 
 class TransferStats(KVConnectorStats):
@@ -37,7 +38,7 @@ class TransferStats(KVConnectorStats):
     """
 
     def fetched(self, key: str, transfer: Transfer) -> None:
-        entry = [transfer.bytes, transfer.blocks, transfer.micros, transfer.reason]
+        entry = [transfer.bytes, transfer.blocks, transfer.micros, transfer.reason, transfer.began]
         self.data.setdefault("fetched", {}).setdefault(key, []).append(entry)
 
     data: dict[str, Any]
