@@ -3,6 +3,9 @@
 `Client` is the seam. The router's own server hands in connections that are written to straight from a worker's frame
 (`tandem_router.direct`); under any other ASGI server, and in tests, `AsgiClient` does the same through `send`.
 Writing never waits: a client that leaves more than its limit unread is cut off, so that no one stalls the others.
+
+What reaches a client of a stream are whole events. Workers cut large ones into pieces; these are held here until the
+event is whole, so that a stream that fails in the midst of one still ends with an error event that can be read.
 """
 
 import asyncio
@@ -24,10 +27,26 @@ SEND_SECONDS: Final = 60.0
 """How long one `send` may take that waits for the client to read."""
 LINGER_SECONDS: Final = 10.0
 """How long a client that was cut off may take to read the rest."""
+EVENT_END: Final = b"\n\n"
+"""JSON has no line breaks of its own, so nothing else in a stream looks like it."""
+
+
+def whole_events(held: bytearray, piece: bytes) -> bytes:
+    """What was `held` and `piece`, if that ends with an event; else nothing, and `held` has grown by `piece`."""
+    held += piece
+    if not held.endswith(EVENT_END):
+        return b""
+    whole = bytes(held)
+    held.clear()
+    return whole
 
 
 class Client(AbstractAsyncContextManager["Client"], Protocol):
     """One request's connection. Inside its context it may be written to and notices when the client goes."""
+
+    @property
+    def began(self) -> bool:
+        """The head of a response has been written: no other can follow."""
 
     def watch(self, gone: Gone) -> None:
         """Who is to be told, from then on, when the client goes. Told at once if it has gone already."""
@@ -36,13 +55,16 @@ class Client(AbstractAsyncContextManager["Client"], Protocol):
         """The whole response. `headers` without content-length."""
 
     def begin(self, status: int, headers: Headers, chunk: bytes) -> None:
-        """The head of a stream and the first of its body."""
+        """The head of a stream of events and the first of its body."""
 
     def write(self, chunk: bytes) -> None:
-        """More of a stream's body. After the client has gone, nothing happens."""
+        """More of a stream's body: events, or a piece of one. After the client has gone, nothing happens."""
 
-    def end(self, chunk: bytes = b"") -> None:
-        """The last of a stream's body."""
+    def end(self) -> None:
+        """The stream is over, and well."""
+
+    def fail(self, event: bytes) -> None:
+        """Ends a stream with `event`, in the place of one that is not whole."""
 
 
 class AsgiClient:
@@ -55,7 +77,9 @@ class AsgiClient:
         self._slow_end = slow_end
         self._messages: list[Message] = []
         self._unsent = 0
+        self._held = bytearray()
         self._wake = asyncio.Event()
+        self._began = False
         self._over = False
         self._lost = False
         self._cut = False
@@ -77,31 +101,47 @@ class AsgiClient:
         self._listener.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
+    @property
+    def began(self) -> bool:
+        return self._began
+
     def watch(self, gone: Gone) -> None:
         self._gone = gone
         if self._lost:
             gone("closed")
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        length = (b"content-length", str(len(body)).encode())
-        self._put({"type": "http.response.start", "status": status, "headers": [*headers, length]}, 0)
+        self._head(status, [*headers, (b"content-length", str(len(body)).encode())])
         self._finish(body)
 
     def begin(self, status: int, headers: Headers, chunk: bytes) -> None:
-        self._put({"type": "http.response.start", "status": status, "headers": list(headers)}, 0)
+        self._head(status, headers)
         self.write(chunk)
 
     def write(self, chunk: bytes) -> None:
-        if self._over or self._lost or not chunk:
+        if self._over or self._lost:
             return
-        self._put({"type": "http.response.body", "body": chunk, "more_body": True}, len(chunk))
+        if self._held or chunk[-2:] != EVENT_END:
+            chunk = whole_events(self._held, chunk)
+        if not chunk:
+            return
         if self._unsent > self._limit:
             self._finish(self._slow_end())
             self._leave("slow")
+            return
+        self._put({"type": "http.response.body", "body": chunk, "more_body": True}, len(chunk))
 
-    def end(self, chunk: bytes = b"") -> None:
+    def end(self) -> None:
         if not self._over:
-            self._finish(chunk)
+            self._finish(bytes(self._held))
+
+    def fail(self, event: bytes) -> None:
+        if not self._over:
+            self._finish(event)
+
+    def _head(self, status: int, headers: Headers) -> None:
+        self._began = True
+        self._put({"type": "http.response.start", "status": status, "headers": list(headers)}, 0)
 
     def _finish(self, chunk: bytes) -> None:
         self._over = True

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from tandem_router.clients import LINGER_SECONDS, Gone, Headers, Scope
+from tandem_router.clients import EVENT_END, LINGER_SECONDS, Gone, Headers, Scope, whole_events
 
 EXTENSION: Final = "tandem.direct"
 
@@ -61,6 +61,7 @@ class DirectClient:
         self._limit = limit
         self._slow_end = slow_end
         self._chunked = cycle.scope["http_version"] == "1.1"
+        self._held = bytearray()
         self._gone: Gone | None = None
         self._open = True
 
@@ -73,6 +74,10 @@ class DirectClient:
     ) -> None:
         if self._protocol.active is self:
             self._protocol.active = None
+
+    @property
+    def began(self) -> bool:
+        return bool(self._cycle.response_started)
 
     def watch(self, gone: Gone) -> None:
         self._gone = gone
@@ -96,15 +101,29 @@ class DirectClient:
         if self._open:
             # A client of HTTP/1.0 knows no chunks: there, the end of the connection is the end of the body.
             framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-            self._transport.write(self._head(status, headers, framing) + self._framed(chunk))
+            body = self._framed(whole_events(self._held, chunk))
+            self._transport.write(self._head(status, headers, framing) + body)
 
     def write(self, chunk: bytes) -> None:
-        if self._open and chunk:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
-            if self._protocol.flow.write_paused and self._transport.get_write_buffer_size() > self._limit:
-                self._cut_off()
+        if not self._open:
+            return
+        if self._held or chunk[-2:] != EVENT_END:
+            chunk = whole_events(self._held, chunk)
+            if not chunk:
+                return
+        if self._protocol.flow.write_paused and self._transport.get_write_buffer_size() > self._limit:
+            # Before the write, so that one event that is larger than the limit is no reason.
+            self._cut_off()
+            return
+        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
 
-    def end(self, chunk: bytes = b"") -> None:
+    def end(self) -> None:
+        self._end(bytes(self._held))
+
+    def fail(self, event: bytes) -> None:
+        self._end(event)
+
+    def _end(self, chunk: bytes) -> None:
         if self._open:
             self._transport.write(self._framed(chunk) + (b"0\r\n\r\n" if self._chunked else b""))
             self._complete()
@@ -143,7 +162,7 @@ class DirectClient:
     def _cut_off(self) -> None:
         self._cycle.keep_alive = False
         gone, self._gone = self._gone, None
-        self.end(self._slow_end())
+        self.fail(self._slow_end())
         self._protocol.linger()
         if gone is not None:
             gone("slow")

@@ -110,7 +110,7 @@ class Exchange:
         if self._answer is None or not self._answer.began:
             return failure
         # A stream that had begun. Its own failure has been told; one of the deadline or of a stop has not.
-        self._client.end(failure.event())
+        self._client.fail(failure.event())
         return None
 
     def stop(self, failure: CallFailed) -> None:
@@ -224,7 +224,7 @@ class Exchange:
         return True
 
     def _answering(self, worker: Worker) -> Answer:
-        self._answer = Answer(worker.link, self._client, self._begin, self._account)
+        self._answer = Answer(worker.link, self._client, self)
         return self._answer
 
     def _try_elsewhere(self, role: Literal["prefill", "decode"], worker: Worker, failure: CallFailed) -> None:
@@ -259,22 +259,28 @@ class Exchange:
             tracestate=tracestate,
         )
 
-    def _begin(self, started: pb.Started) -> Headers:
-        """The answer's first byte is there: whatever KV there was has been fetched."""
+    def started(self, started: pb.Started, streams: bool) -> None:
+        """Decode has begun: whatever KV there was has been fetched."""
         if self._kv is not None:
             self._kv.release()
             self._kv = None
         record, kv = self.record, started.kv
         record.status = started.status
-        if not started.content_bytes:
-            record.ttft = self._clock() - record.received
+        # A worker that knows the length of a whole answer says so at its end: that is not its first token.
+        record.ttft = None if streams or started.content_bytes else self._clock() - record.received
         if kv.outcome:
             record.kv_outcome = pb.KvReport.Outcome.Name(kv.outcome).lower()
         record.kv_reason, record.kv_connector, record.kv_peer = kv.reason, kv.connector, kv.peer
         record.kv_bytes, record.kv_blocks, record.kv_seconds = kv.bytes, kv.blocks, kv.micros / 1e6
-        return self._headers(started.content_type, not started.content_bytes)
 
-    def _account(self, finished: pb.Finished) -> None:
+    def headers(self, content_type: str, streams: bool) -> Headers:
+        """The client gets the first of its answer."""
+        if streams:
+            self.record.ttft = self._clock() - self.record.received
+        return self._headers(content_type, streams)
+
+    def finished(self, finished: pb.Finished) -> None:
+        """All of the answer is with the client."""
         record, usage = self.record, finished.usage
         record.prompt_tokens = usage.prompt_tokens
         record.completion_tokens = usage.completion_tokens

@@ -103,6 +103,9 @@ class _Call:
         if failure is None:
             return
         record.error = record.error or failure.reason
+        if client.began:
+            client.fail(failure.event())
+            return
         record.status, content = failure.response()
         client.respond(record.status, self._failure_headers(failure), content)
 

@@ -4,15 +4,29 @@ Each is entered for as long as it may run: whoever leaves before it is over canc
 """
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Protocol, Self
 
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.clients import Client, Headers
 from tandem_router.failures import CallFailed
 from tandem_router.link import Link
+
+EVENT_STREAM: Final = "text/event-stream"
+
+
+class Hears(Protocol):
+    """Who is told how an answer comes along."""
+
+    def started(self, started: pb.Started, streams: bool) -> None:
+        """The worker has the prompt's KV and its first token; the client may yet have to wait."""
+
+    def headers(self, content_type: str, streams: bool) -> Headers:
+        """The client is about to hear something: gives the response's headers."""
+
+    def finished(self, finished: pb.Finished) -> None:
+        """The client has heard all."""
 
 
 class Waiting:
@@ -82,54 +96,51 @@ class Answer(Waiting):
     """A decode call: its bytes go to the client as they come, from the link's reader, without another task.
 
     A stream begins with its first data, so that until then another worker may try. One JSON body is held until it is
-    whole, for the same reason. `first` is called before the client hears anything, and gives the response's headers;
-    `last` when it has heard all.
+    whole, for the same reason, even if its worker starts to answer long before.
     """
 
-    def __init__(
-        self,
-        link: Link,
-        client: Client,
-        first: Callable[[pb.Started], Headers],
-        last: Callable[[pb.Finished], None],
-    ) -> None:
+    def __init__(self, link: Link, client: Client, hears: "Hears") -> None:
         super().__init__(link)
         self.began = False
         """The client has been told something: no other worker can answer any more."""
         self.complete = False
         self._client = client
-        self._first = first
-        self._last = last
+        self._hears = hears
         self._started = pb.Started(status=200)
+        self._streams = True
         self._pieces: list[bytes] = []
 
     def started(self, started: pb.Started) -> None:
         self._started = started
+        self._streams = started.content_type.startswith(EVENT_STREAM)
+        self._hears.started(started, self._streams)
 
     def data(self, chunk: bytes) -> None:
-        if self._started.content_bytes:
-            self._pieces.append(chunk)
-        else:
+        if self._streams:
             self._begin(chunk)
+            self._link.sinks[self._call_id] = self._client.write
+        else:
+            self._pieces.append(chunk)
 
     def _begin(self, chunk: bytes) -> None:
+        self._client.begin(self._started.status, self._headers(), chunk)
+
+    def _headers(self) -> Headers:
         self.began = True
-        self._client.begin(self._started.status, self._first(self._started), chunk)
-        self._link.sinks[self._call_id] = self._client.write
+        return self._hears.headers(self._started.content_type, self._streams)
 
     def finished(self, finished: pb.Finished) -> None:
-        if self._started.content_bytes:
-            self.began = True
-            self._client.respond(self._started.status, self._first(self._started), b"".join(self._pieces))
+        if not self._streams:
+            self._client.respond(self._started.status, self._headers(), b"".join(self._pieces))
         else:
             if not self.began:
                 self._begin(b"")
             self._client.end()
         self.complete = True
-        self._last(finished)
+        self._hears.finished(finished)
         super().finished(finished)
 
     def failed(self, failure: CallFailed) -> None:
         if self.began:
-            self._client.end(failure.event())
+            self._client.fail(failure.event())
         super().failed(failure)

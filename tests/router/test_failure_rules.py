@@ -1,13 +1,19 @@
 """What becomes of a request when a worker fails it, at every stage. Each house ends with all given back."""
 
 import asyncio
+import itertools
 import json
+from typing import Any, Self
 
 import httpx
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tandem_api.inference_service import RoutingSpec
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.clients import whole_events
+from tandem_router.tracing import NO_CONTEXT, NoTracer
 
 from tests.router.fake_worker import FakeCall, Script, decode_well, fail_with, hang, prefill_well, words
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake
@@ -251,3 +257,135 @@ async def test_the_prefill_place_is_free_while_decode_runs(open_house: OpenHouse
         for task in asking:
             task.cancel()
         await asyncio.wait(asking)
+
+
+HALF = b'data: {"choices":[{"index":0,"delta":{"content":"Hel'
+"""A worker cuts events that are large, wherever it may be."""
+
+
+SERVERS = pytest.mark.parametrize("http", [None, "h11"], ids=["direct", "plain asgi"])
+
+
+@SERVERS
+@pytest.mark.parametrize("before", [(), words("Hi")], ids=["first", "later"])
+@pytest.mark.parametrize(
+    "end", [lose_session, fail_with(pb.INTERNAL), hang], ids=["session lost", "failed", "deadline"]
+)
+async def test_half_an_event_never_reaches_the_client(
+    open_house: OpenHouse, end: Script, before: tuple[bytes, ...], http: str | None
+) -> None:
+    async def half(call: FakeCall) -> None:
+        call.started()
+        call.data(*before, HALF)
+        await end(call)
+
+    routing = RoutingSpec(request_timeout=1)
+    async with open_house(decode=[fake("decode", "d0", half)], http=http, routing=routing) as h:
+        *first, error, done = events((await h.chat(STREAM)).text)
+        assert len(first) == len(before)
+        assert json.loads(error)["error"]["message"]
+        assert done == "[DONE]"
+
+
+@given(st.lists(st.integers(0, 2**30), max_size=12))
+def test_pieces_of_events_make_the_same_stream(cuts: list[int]) -> None:
+    whole = b"".join((*words("Hello", " world", "!"), b"data: [DONE]\n\n"))
+    at = sorted({cut % len(whole) for cut in cuts} | {0, len(whole)})
+    held = bytearray()
+    came = [whole_events(held, whole[a:b]) for a, b in itertools.pairwise(at)]
+    assert b"".join(came) == whole
+    assert all(not chunk or chunk.endswith(b"\n\n") for chunk in came)
+
+
+async def test_events_cut_anywhere_come_whole(open_house: OpenHouse) -> None:
+    async def cut(call: FakeCall) -> None:
+        call.started()
+        text = b"".join((*words("Hello", " world"), b"data: [DONE]\n\n"))
+        call.data(*(text[n : n + 3] for n in range(0, len(text), 3)))
+        call.finished()
+
+    async with open_house(decode=[fake("decode", "d0", cut)]) as h:
+        assert (await h.chat(STREAM)).content == b"".join((*words("Hello", " world"), b"data: [DONE]\n\n"))
+
+
+async def test_a_stream_without_data_leaves_nothing_behind(open_house: OpenHouse) -> None:
+    async def empty(call: FakeCall) -> None:
+        call.started()
+        call.finished()
+
+    async with open_house(decode=[fake("decode", "d0", empty)]) as h:
+        assert (await h.chat(STREAM)).status_code == 200
+        assert not any(worker.link.sinks for worker in h.router.fleet.workers)
+
+
+class BreaksWhenCancelled(NoTracer):
+    """Spans that raise when the deadline cancels what they are of."""
+
+    context = NO_CONTEXT
+
+    def serve(self, name: str, headers: Any, attributes: Any) -> Any:
+        return self
+
+    def child(self, name: str) -> Self:
+        return self
+
+    def note(self, attributes: Any) -> None: ...
+
+    def fail(self, reason: str) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is asyncio.CancelledError:
+            raise RuntimeError("nobody foresaw this")
+
+
+@SERVERS
+async def test_what_nobody_foresaw_ends_a_stream_with_an_error_event(
+    open_house: OpenHouse, http: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never_end(call: FakeCall) -> None:
+        await begin_then(call, hang)
+
+    options = {"routing": RoutingSpec(request_timeout=0.3), "tracer": BreaksWhenCancelled(), "http": http}
+    async with open_house(decode=[fake("decode", "d0", never_end)], **options) as h:
+        word, error, done = events((await h.chat(STREAM)).text)
+        assert "Hel" in word
+        assert json.loads(error)["error"]["message"] == "internal server error"
+        assert done == "[DONE]"
+    assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["started early", "started when whole"])
+async def test_a_whole_answer_releases_its_lease_when_decode_starts(open_house: OpenHouse, early: bool) -> None:
+    body = b'{"choices":[]}'
+
+    async def whole(call: FakeCall) -> None:
+        call.say(started=[pb.Started(
+            call_id=call.submit.call_id, status=200, content_type="application/json",
+            content_bytes=0 if early else len(body),
+        )])  # fmt: skip
+        await h.until(lambda: not h.prefill[0].leases)
+        call.data(body[:5], body[5:])
+        call.finished()
+
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0", whole)]) as h:
+        answer = await h.chat()
+        assert (answer.content, answer.headers["content-type"]) == (body, "application/json")
+        assert answer.headers["content-length"] == str(len(body))
+        name = 'tandem_router_time_to_first_token_seconds_count{service="default/m",version="v1"}'
+        assert await h.metric(name) == early
+
+
+async def test_a_whole_answer_that_fails_after_its_start_is_computed_again(open_house: OpenHouse) -> None:
+    async def half(call: FakeCall) -> None:
+        call.say(started=[pb.Started(call_id=call.submit.call_id, status=200, content_type="application/json")])
+        call.data(b'{"half":')
+        await h.until(lambda: not h.prefill[0].leases)
+        call.worker.drop_sessions()
+
+    script = first_fails(half, decode_well)
+    async with open_house([fake("prefill", "p0")], [fake("decode", f"d{n}", script) for n in range(2)]) as h:
+        assert (await h.chat()).json()["choices"][0]["message"]["content"] == "Hello world"
+        assert len(h.prefill[0].calls) == 2
