@@ -18,6 +18,7 @@ from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from tandem_virtual.tokens import Tokenizer
 
+from tandem_engine import tracing
 from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
 from tandem_engine.errors import EngineDead, Unavailable
 from tandem_engine.kv.assembly import FetchFailed
@@ -247,7 +248,8 @@ class VirtualEngine:
                 self._submit(sequence)
             if handle is not None:
                 await answer.admitted
-                await self._take_over(handle, sequences[0], answer)
+                with tracing.span("kv_transfer", call.trace, connector=CONNECTOR, peer=handle.holder):
+                    await self._take_over(handle, sequences[0], answer)
             await answer.done
         finally:
             self._drop(*sequences)
@@ -323,6 +325,8 @@ class VirtualEngine:
             answer.choices[0].knows(self._learn(sequence, fetched.rows), sequence)
             self._batch.kv_arrived(sequence)
         report.micros = round((self._clock.time() - began) * 1e6)
+        outcome = worker_pb2.KvReport.Outcome.Name(report.outcome).lower()
+        tracing.note(outcome=outcome, reason=report.reason, bytes=report.bytes, blocks=report.blocks)
         self._wake.set()
 
     def _prompt_kv(self, sequence: Sequence) -> Rows:
