@@ -11,7 +11,14 @@ from tandem_proto.channels import aio_channel
 from tandem_proto.tandem.v1 import worker_pb2, worker_pb2_grpc
 
 Counters = Mapping[str, int]
-"""By "worker/counter" and "router/counter"."""
+"""By "worker/counter" and "router/series"."""
+
+HELD = frozenset({"active_requests", "tandem_router_queued", "tandem_router_placed"})
+"""The router's metrics of what its requests hold. `active_requests` counts the one that reads it."""
+COUNTED = frozenset({"tandem_router_kv_outcomes_total", "tandem_router_clients_cut_off_total"})
+"""The router's metrics of what befell its requests."""
+UNTIL_LABELLED = frozenset({"tandem_router_kv_outcomes_total"})
+"""Those without a series before there is something to count."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,16 @@ class WorkerAddress:
     name: str
     role: str
     address: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All counters of one moment."""
+
+    held: Counters
+    """What must come back to where it was."""
+    totals: Counters
+    """What only grows, but for a worker that is started again."""
 
 
 async def describe(channel: grpc.aio.Channel, role: str) -> worker_pb2.DescribeResponse:
@@ -43,32 +60,46 @@ class Observer:
         for channel in self._channels.values():
             await channel.close()
 
-    async def counters(self) -> Counters:
+    async def read(self) -> Reading:
         """All of them, now.
 
         Raises:
             grpc.aio.AioRpcError, aiohttp.ClientError: somebody does not answer.
+            LookupError: the router has not the metrics that are to be watched.
         """
-        found: dict[str, int] = {}
         answers = await asyncio.gather(*(describe(c, w.role) for w, c in self._channels.items()))
+        router = await self._router()
+        held = {f"router/{series}": value for series, value in router.items() if _name(series) in HELD}
+        totals = {f"router/{series}": value for series, value in router.items() if _name(series) in COUNTED}
         for worker, answer in zip(self._channels, answers, strict=True):
-            found |= {f"{worker.name}/{name}": value for name, value in answer.counters.items()}
-        async with self._session.get(self._url + "/tandem/v1/status") as response:
-            status = await response.json()
-        found["router/queued"] = sum(service["queued"] for service in status["services"])
-        async with self._session.get(self._url + "/metrics") as response:
-            for line in (await response.text()).splitlines():
-                name, _, value = line.partition(" ")
-                if name.partition("{")[0] in ("active_requests", "tandem_router_reserved_places"):
-                    found[f"router/{name}"] = round(float(value))
-        return found
+            held |= {f"{worker.name}/{name}": value for name, value in answer.counters.items()}
+            totals |= {f"{worker.name}/{name}": value for name, value in answer.totals.items()}
+        return Reading(held, totals)
 
-    async def settle(self, rest: Counters, within: float) -> dict[str, tuple[int | None, int | None]]:
-        """Waits until all counters are at rest again, and returns those that are not by then: (at rest, now)."""
+    async def cut_off(self) -> int:
+        """Clients so far that the router cut off, because they did not read."""
+        return (await self._router())["tandem_router_clients_cut_off_total"]
+
+    async def settle(self, rest: Counters, within: float) -> tuple[Reading, dict[str, tuple[int | None, int | None]]]:
+        """Waits until all that is held is as at rest again: the last reading, and what is off: (at rest, now)."""
         end = time.monotonic() + within
         while True:
-            now = await self.counters()
+            reading = await self.read()
+            now = reading.held
             off = {k: (rest.get(k), now.get(k)) for k in rest.keys() | now.keys() if rest.get(k) != now.get(k)}
             if not off or time.monotonic() > end:
-                return off
+                return reading, off
             await asyncio.sleep(0.01)
+
+    async def _router(self) -> Counters:
+        async with self._session.get(self._url + "/metrics") as response:
+            lines = (line.rpartition(" ") for line in (await response.text()).splitlines())
+        found = {series: round(float(value)) for series, _, value in lines if _name(series) in HELD | COUNTED}
+        missing = (HELD | COUNTED) - UNTIL_LABELLED - {_name(series) for series in found}
+        if missing:
+            raise LookupError(f"{self._url}/metrics has no {', '.join(sorted(missing))}: storms would miss what leaks")
+        return found
+
+
+def _name(series: str) -> str:
+    return series.partition("{")[0]

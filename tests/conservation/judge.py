@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.conservation.client import Sighting
-from tests.conservation.shots import Ask
+from tests.conservation.shots import Ask, Shot
 
 ERROR_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Statuses that a storm may lead to; a client's own fault (400, 404) it may not."""
@@ -29,10 +29,11 @@ class Verdict:
     fault: str = ""
 
 
-def judge(ask: Ask, sighting: Sighting, expected: Answer | None) -> Verdict:
+def judge(shot: Shot, sighting: Sighting, expected: Answer | None) -> Verdict:
     """`expected` is None where the answer is not known yet: then any whole answer will do."""
     if sighting.left:
         return Verdict()
+    ask = shot.ask
     if sighting.broken:
         return Verdict(fault=f"the connection broke: {sighting.broken}; {len(sighting.events)} events came")
     if sighting.status != 200:
@@ -45,6 +46,8 @@ def judge(ask: Ask, sighting: Sighting, expected: Answer | None) -> Verdict:
         return Verdict(fault=f"not the API's shape: {error!r}")
     if expected is not None and answer != expected:
         return Verdict(fault=f"got {answer}, and not {expected}")
+    if shot.behaviour == "stall":
+        return Verdict(fault="a client that did not read was not cut off")
     return Verdict(complete=True)
 
 

@@ -44,13 +44,45 @@ def swallowed_error() -> None:
 
     def silent(self: Answer, failure: Any) -> None:
         if self.began:
-            self._client.end(b"")
+            self._client.end()
         super(Answer, self).failed(failure)
 
     Answer.failed = silent  # type: ignore[method-assign]
 
 
-FAULTS: dict[str, Callable[[], None]] = {f.__name__: f for f in (skipped_release, lost_cancel, swallowed_error)}
+def kept_place() -> None:
+    """The router forgets to give every twentieth place back."""
+    from tandem_router.worker import Place
+
+    close = Place.close
+    count = itertools.count(1)
+
+    def forgetful(self: Place) -> None:
+        if next(count) % 20:
+            close(self)
+
+    Place.close = forgetful  # type: ignore[method-assign]
+
+
+def forgotten_lease() -> None:
+    """The router takes every twentieth lease for ended without saying so to its worker: only the TTL ends it."""
+    from tandem_router.worker import Lease
+
+    release = Lease.release
+    count = itertools.count(1)
+
+    def silent(self: Lease) -> None:
+        if next(count) % 20:
+            release(self)
+        else:
+            self.forget()
+
+    Lease.release = silent  # type: ignore[method-assign]
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    f.__name__: f for f in (skipped_release, lost_cancel, swallowed_error, kept_place, forgotten_lease)
+}
 
 
 def main() -> None:

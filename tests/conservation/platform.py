@@ -21,8 +21,11 @@ from tandem_api.topology import Topology
 from tandem_api.worker import WorkerConfig
 
 from tests.conservation.counters import WorkerAddress
+from tests.loopback import free_port
 
 ROOT = Path(__file__).parents[2]
+UNSENT = ("--max-unsent-bytes", "16384")
+"""So that a client that does not read is cut off soon."""
 
 
 class Platform(Protocol):
@@ -42,6 +45,9 @@ class Platform(Protocol):
 
     async def kill(self, worker: WorkerAddress) -> None:
         """Kills a worker without warning, and returns when it is back and the router uses it."""
+
+    async def stop(self, worker: WorkerAddress, seconds: float) -> None:
+        """Lets a worker stand still for that long; its connections stay."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,14 @@ class LocalPlatform:
         await self._start_worker(self._programs[worker.name])
         await self._until_ready(len(self._programs))
 
+    async def stop(self, worker: WorkerAddress, seconds: float) -> None:
+        process = self._processes[worker.name]
+        os.killpg(process.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.killpg(process.pid, signal.SIGCONT)
+
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text(errors="replace")
 
@@ -120,12 +134,9 @@ class LocalPlatform:
     async def _start_router(self) -> None:
         file = self._folder / "topology.json"
         file.write_text(self._topology.model_dump_json(by_alias=True))
-        server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        server.close()
-        await server.wait_closed()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        await self._spawn("router", [*self._router_argv, "--topology", str(file), "--port", str(port)])
+        await self._spawn("router", [*self._router_argv, "--topology", str(file), "--port", str(port), *UNSENT])
 
     async def _spawn(self, name: str, argv: Sequence[str]) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:

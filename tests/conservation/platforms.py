@@ -1,6 +1,5 @@
 """The two platforms that tests storm at, and the weather of each: virtual engines, and real vLLM with a tiny model."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tandem_api.worker import WorkerConfig
 
 from tests.conservation.platform import LocalPlatform, WorkerProgram
 from tests.conservation.shots import Weather
+from tests.loopback import free_host
 
 LEASE_TTL = 3.0
 STAGED_BYTES = {"virtual": 2**20, "vllm": 2**23}
@@ -23,10 +23,12 @@ WEATHER = Weather(
     prompt_words=(1, 120),
     max_tokens=(1, 24),
     kills=0.01,
+    stops=0.0015,
+    stalls=0.005,
     asks=200,
     endless_tokens=8000,
 )
-"""Each storm is over in some tens of milliseconds, but for the one in a hundred that kills a worker."""
+"""Each storm is over in some tens of milliseconds, but for the few that kill or stop a worker, or stall."""
 
 VIRTUAL = VirtualEngineSpec(
     slots=8,
@@ -46,6 +48,8 @@ VLLM_WEATHER = Weather(
     prompt_words=(1, 120),
     max_tokens=(1, 16),
     kills=0.1,
+    stops=0.0,
+    stalls=0.0,
     asks=24,
     endless_tokens=1200,
 )
@@ -82,8 +86,8 @@ def _platform(
     **options: Any,
 ) -> LocalPlatform:
     programs = [
-        WorkerProgram(f"{role}-{index}", host, _config(role, engine), model, argv.get(role, ()))
-        for index, (role, host) in enumerate(zip(roles, _hosts(len(roles)), strict=True))
+        WorkerProgram(f"{role}-{index}", free_host(), _config(role, engine), model, argv.get(role, ()))
+        for index, role in enumerate(roles)
     ]
     workers = tuple(
         WorkerEndpoint(name=p.name, role=p.config.role, address=f"{p.host}:{p.config.ports.grpc}") for p in programs
@@ -92,12 +96,6 @@ def _platform(
     versions = (VersionRoutes(name="v1", weight=100, revisions=(revision,)),)
     service = ServiceRoutes(name="storm", namespace="default", model="storm", routing=RoutingSpec(), versions=versions)
     return LocalPlatform(folder, programs, Topology(services=(service,)), **options)
-
-
-def _hosts(count: int) -> list[str]:
-    """Loopback addresses of this process's own, one for each worker."""
-    process = os.getpid()
-    return [f"127.{100 + process % 100}.{process // 100 % 250}.{10 + i}" for i in range(count)]
 
 
 def _config(role: str, engine: EngineSpec) -> WorkerConfig:

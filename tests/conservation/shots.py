@@ -8,12 +8,13 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Behaviour = Literal["read", "leave_at_once", "leave_before_first_byte", "leave_midway", "dawdle"]
-"""What the client does: reads to the end; goes away right after sending, some time later, or after some events; or
-reads slowly."""
+Behaviour = Literal["read", "leave_at_once", "leave_before_first_byte", "leave_midway", "dawdle", "stall"]
+"""What the client does: reads to the end; goes away right after sending, some time later, or after some events; reads
+slowly; or does not read at all until it has been cut off."""
 
-Strike = Literal["none", "kill_prefill", "kill_decode"]
-"""What befalls the platform while the requests run. A killed worker comes back."""
+Strike = Literal["none", "kill_prefill", "kill_decode", "stop_decode"]
+"""What befalls the platform while the requests run. A killed worker comes back; a stopped one stands still for longer
+than a lease lives, so that those of the KV that it was to fetch expire."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,14 @@ class Weather:
     max_tokens: tuple[int, int]
     kills: float
     """Share of the storms that kill a worker."""
+    stops: float
+    """Share of the storms that stop one."""
+    stalls: float
+    """Share of the storms in which a client does not read."""
     asks: int
     """Different requests in all; their answers are learned once."""
     endless_tokens: int
-    """Of requests whose clients leave: computing them would take longer than a lease lives."""
+    """Of requests whose clients leave or stall: computing them would take longer than a lease lives."""
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
@@ -134,15 +139,22 @@ def storm(seed: int, weather: Weather, pool: list[Ask]) -> Storm:
     rng = random.Random(seed)
     shots = tuple(_shot(rng, weather, pool) for _ in range(rng.randint(*weather.shots)))
     strike: Strike = "none"
-    if rng.random() < weather.kills:
+    strike_at = rng.uniform(0, 2 * weather.span)
+    draw = rng.random()
+    if draw < weather.kills:
         strike = rng.choice(("kill_prefill", "kill_decode"))
-    return Storm(seed, shots, strike, rng.uniform(0, 2 * weather.span), rng.randrange(16))
+    elif draw < weather.kills + weather.stops:
+        # Early: what comes after it shall wait for the worker.
+        strike, strike_at = "stop_decode", strike_at / 8
+    elif draw < weather.kills + weather.stops + weather.stalls:
+        shots = (*shots[1:], _stalled(shots[0], weather))
+    return Storm(seed, shots, strike, strike_at, rng.randrange(16))
 
 
 def _shot(rng: random.Random, weather: Weather, pool: list[Ask]) -> Shot:
     ask, behaviour = rng.choice(pool), rng.choice(BEHAVIOURS)
     if behaviour.startswith("leave") and rng.random() < 0.5:
-        ask = replace(ask, max_tokens=weather.endless_tokens, endless=True, stream=True)
+        ask = _endless(ask, weather)
     return Shot(
         ask=ask,
         at=rng.uniform(0, weather.span),
@@ -150,3 +162,11 @@ def _shot(rng: random.Random, weather: Weather, pool: list[Ask]) -> Shot:
         patience=rng.uniform(0, weather.span),
         events=rng.randint(1, 6),
     )
+
+
+def _stalled(shot: Shot, weather: Weather) -> Shot:
+    return replace(shot, ask=_endless(shot.ask, weather), behaviour="stall")
+
+
+def _endless(ask: Ask, weather: Weather) -> Ask:
+    return replace(ask, max_tokens=weather.endless_tokens, endless=True, stream=True)

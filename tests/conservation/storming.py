@@ -2,19 +2,24 @@
 
 import asyncio
 import json
+import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
-from tests.conservation.client import Sighting, fire
-from tests.conservation.counters import Counters, Observer
+from tests.conservation.client import Sighting, fire, stall
+from tests.conservation.counters import Observer, Reading
 from tests.conservation.judge import Answer, judge, read_body, read_stream
 from tests.conservation.platform import Platform
 from tests.conservation.shots import Ask, Shot, Storm
+from tests.conservation.troubles import troubles
 
 ANSWER_SECONDS = 60.0
 """A request that has not ended by then is lost."""
+STALL_SECONDS = 30.0
+"""A client that stalls and has not been cut off by then reads what there is."""
 
 
 @dataclass
@@ -26,15 +31,20 @@ class Report:
     complete: int = 0
     left: int = 0
     errors: int = 0
-    kills: int = 0
+    strikes: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+    """What befell requests: see `troubles`."""
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         ends = f"{self.complete} complete, {self.errors} typed errors, {self.left} left"
         first = "".join(f"\n  {fault}" for fault in self.faults[:10])
-        return (
-            f"{self.storms} storms, {self.shots} requests: {ends}; {self.kills} kills; {len(self.faults)} faults{first}"
-        )
+        befell = ", ".join(f"{count} {kind}" for kind, count in sorted((self.strikes + self.troubles).items()))
+        return f"{self.storms} storms, {self.shots} requests: {ends}; {befell}; {len(self.faults)} faults{first}"
+
+    @property
+    def kills(self) -> int:
+        return self.strikes["kill_prefill"] + self.strikes["kill_decode"]
 
 
 class Stormer:
@@ -45,7 +55,8 @@ class Stormer:
         self._session = session
         self._observer = observer
         self._answers: dict[Ask, Answer] = {}
-        self._rest: Counters = {}
+        self._rest = Reading({}, {})
+        self._stalling = asyncio.Lock()
 
     async def learn(self, asks: Sequence[Ask], at_once: int = 8) -> dict[Ask, Answer]:
         """Asks each once, calmly, and takes the counters at rest."""
@@ -63,25 +74,34 @@ class Stormer:
         return self._answers
 
     async def rest(self) -> None:
-        """Takes the counters at rest: two equal readings, a little apart."""
+        """Takes the counters at rest: two equal readings, so far apart that no lease is left that nobody ends."""
         while True:
-            first = await self._observer.counters()
-            await asyncio.sleep(0.2)
-            if first == await self._observer.counters():
-                self._rest = first
+            first = await self._observer.read()
+            await asyncio.sleep(1.2 * self._platform.lease_ttl)
+            self._rest = await self._observer.read()
+            if first.held == self._rest.held:
                 return
 
     async def run(self, storms: Sequence[Storm], at_once: int) -> Report:
-        """Runs the storms in groups, and after each waits for all counters to be at rest, for one lease TTL."""
+        """Runs the storms in groups, and after each waits for all counters to be at rest, for one lease TTL.
+
+        A lease that only its TTL ends is at rest by then, too; so none may expire where nothing disturbed the storms.
+        """
         report = Report()
         for start in range(0, len(storms), at_once):
             group = storms[start : start + at_once]
             async with asyncio.TaskGroup() as tasks:
                 for storm in group:
                     tasks.create_task(self._one(storm, report))
-            off = await self._observer.settle(self._rest, self._platform.lease_ttl)
+            reading, off = await self._observer.settle(self._rest.held, self._platform.lease_ttl)
+            disturbed = any(storm.strike != "none" for storm in group)
+            found = troubles(self._rest, reading, disturbed=disturbed)
+            report.troubles += found
+            self._rest = replace(self._rest, totals=reading.totals)
+            seeds = [storm.seed for storm in group]
+            if found["expired"] and not disturbed:
+                report.faults.append(f"storms {seeds}: {found['expired']} leases expired, and nothing disturbed them")
             if off:
-                seeds = [storm.seed for storm in group]
                 report.faults.append(f"storms {seeds}: not at rest after a lease TTL (at rest, now): {off}")
                 await self.rest()
         return report
@@ -92,10 +112,11 @@ class Stormer:
             if storm.strike != "none":
                 tasks.create_task(self._strike(storm))
         report.storms += 1
-        report.kills += storm.strike != "none"
+        if storm.strike != "none":
+            report.strikes[storm.strike] += 1
         for shot, task in zip(storm.shots, shots, strict=True):
             seen = task.result()
-            verdict = judge(shot.ask, seen, self._answers.get(shot.ask))
+            verdict = judge(shot, seen, self._answers.get(shot.ask))
             report.shots += 1
             report.complete += verdict.complete
             report.left += seen.left
@@ -105,10 +126,27 @@ class Stormer:
                 report.errors += 1
 
     async def _fire(self, shot: Shot) -> Sighting:
-        return await fire(self._session, self._platform.url, self._platform.model, shot, ANSWER_SECONDS)
+        if shot.behaviour != "stall":
+            return await fire(self._session, self._platform.url, self._platform.model, shot, ANSWER_SECONDS)
+        # One at a time, so that each knows which cut was its own.
+        async with self._stalling:
+            before = await self._observer.cut_off()
+            return await stall(
+                self._platform.url, self._platform.model, shot, lambda: self._cut_off(before), ANSWER_SECONDS
+            )
+
+    async def _cut_off(self, before: int) -> None:
+        """Returns when the router has cut off another client, or when there is no more hope of that."""
+        end = time.monotonic() + STALL_SECONDS
+        while await self._observer.cut_off() == before and time.monotonic() < end:
+            await asyncio.sleep(0.05)
 
     async def _strike(self, storm: Storm) -> None:
         await asyncio.sleep(storm.strike_at)
-        role = "prefill" if storm.strike == "kill_prefill" else "decode"
+        blow, _, role = storm.strike.partition("_")
         victims = [worker for worker in self._platform.workers if worker.role == role]
-        await self._platform.kill(victims[storm.victim % len(victims)])
+        victim = victims[storm.victim % len(victims)]
+        if blow == "kill":
+            await self._platform.kill(victim)
+        else:
+            await self._platform.stop(victim, 1.2 * self._platform.lease_ttl)
