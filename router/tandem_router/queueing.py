@@ -26,6 +26,7 @@ class Room:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
     demand: Demand
+    again: bool
     granted: asyncio.Future[Grant]
 
 
@@ -47,23 +48,26 @@ class Queue:
     async def take(self, demand: Demand, *, again: bool = False) -> Grant:
         """Places as demanded, at once or when they come free. Whoever cancels this holds nothing.
 
-        A call that comes `again`, because a worker failed it, goes before those that have not been served at all.
+        A call that comes `again`, because a worker failed it, goes before those that have not been served at all. It
+        may be bound to a revision, so the others need not wait for it: each is passed by whom it can't hold up.
 
         Raises:
             NoWorker: no place can come free.
             CallFailed: OVERLOADED, the queue is full or the wait too long; UNAVAILABLE, no worker got ready meanwhile.
         """
-        if (again or not self._waiting) and (grant := self.pairing.take(self._revisions(), demand)):
+        # Calls that come again are at the front: where the last is one, all are.
+        first = again or not self._waiting or self._waiting[-1].again
+        if first and (grant := self.pairing.take(self._revisions(), demand)):
             return grant
         if not again and self.room.taken >= self.room.limit:
             raise CallFailed(
                 pb.OVERLOADED, "all workers of the model are busy and the queue is full", reason="queue_full"
             )
-        return await self._wait(_Waiter(demand, asyncio.get_running_loop().create_future()), again)
+        return await self._wait(_Waiter(demand, again, asyncio.get_running_loop().create_future()))
 
-    async def _wait(self, waiter: _Waiter, again: bool) -> Grant:
+    async def _wait(self, waiter: _Waiter) -> Grant:
         self.room.taken += 1
-        self._waiting.appendleft(waiter) if again else self._waiting.append(waiter)
+        self._waiting.appendleft(waiter) if waiter.again else self._waiting.append(waiter)
         try:
             async with asyncio.timeout(self.routing.queue.timeout):
                 return await waiter.granted
@@ -87,18 +91,31 @@ class Queue:
 
     def pump(self) -> None:
         """Grants what can be granted, in order. To be called whenever a place may have come free."""
+        passed: list[_Waiter] = []
         while self._waiting:
             waiter = self._waiting[0]
-            if not waiter.granted.done():
-                try:
-                    grant = self.pairing.take(self._revisions(), waiter.demand)
-                except NoWorker:
-                    # A worker may come back before the wait is over.
-                    return
-                if grant is None:
-                    return
-                waiter.granted.set_result(grant)
+            if not waiter.granted.done() and not self._serve(waiter):
+                if not waiter.again:
+                    # Who is behind wants no less.
+                    break
+                passed.append(waiter)
             self._waiting.popleft()
+        self._waiting.extendleft(reversed(passed))
+
+    def _serve(self, waiter: _Waiter) -> bool:
+        """Tells a waiter what it waits for, if there is anything to tell."""
+        try:
+            grant = self.pairing.take(self._revisions(), waiter.demand)
+        except NoWorker as none_left:
+            if waiter.again:
+                # It may hold places and KV that are of no use any more.
+                waiter.granted.set_exception(none_left)
+            # For the others, a worker may come back before the wait is over.
+            return waiter.again
+        if grant is None:
+            return False
+        waiter.granted.set_result(grant)
+        return True
 
     def close(self) -> None:
         """The version is gone: nobody need wait any more."""

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from tandem_router.queueing import Queue, Room
 from tandem_router.worker import Worker
 
 from tests.router.fake_worker import fail_with, hang
-from tests.router.house import CHAT, MODEL, STREAM, OpenHouse, fake
+from tests.router.house import CHAT, MODEL, STREAM, OpenHouse, fake, until
 
 
 @dataclass
@@ -251,3 +251,39 @@ async def test_a_place_granted_in_the_turn_of_its_waiters_cancel_is_given_back()
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert (one.decode[0].placed, queue.room.taken, len(queue)) == (0, 0, 0)
+
+
+async def test_a_retry_bound_to_a_revision_holds_up_nobody_elsewhere() -> None:
+    """A call that lost its prefill waits at revision a. Its last prefill worker dies; revision b is idle."""
+    a, b = revision("a", 1, 1, running=1), revision("b", 1, 1, running=1)
+    made = pairing()
+    for one in (a, b):
+        at_b = made.take([one], Demand())
+    assert at_b is not None
+    queue = Queue(made, lambda: [a, b], Room(8), RoutingSpec())
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        bound = tasks.create_task(refused(queue.take(Demand(decode=False, revision=a), again=True)))
+        other = tasks.create_task(queue.take(Demand()))
+        await until(lambda: len(queue) == 2)
+        at_b.close()
+        queue.pump()
+        # The retry waits, who came after it does not.
+        (await other).close()
+        held = await queue.take(Demand())
+        assert held.revision is b
+        assert not bound.done()
+        other = tasks.create_task(queue.take(Demand()))
+        await until(lambda: len(queue) == 2)
+        a.prefill[0].lost()
+        queue.pump()
+        assert await bound
+        held.close()
+        queue.pump()
+        assert (await other).revision is b
+    assert (len(queue), queue.room.taken) == (0, 0)
+
+
+async def refused(taking: Coroutine[object, object, Grant]) -> bool:
+    with pytest.raises(NoWorker):
+        await taking
+    return True
