@@ -13,10 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from tandem_api.openai.errors import error_body
+from tandem_api.openai.errors import error_body, failure_body
 from tandem_api.status import RouterStatus
+from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.clients import Message, Receive, Scope, Send
+from tandem_router.failures import RETRY_SECONDS
 from tandem_router.fleet import Service
 from tandem_router.inference import NO_STORE, SECURITY_HEADERS, Inference, request_id
 from tandem_router.logs import Access
@@ -91,6 +93,9 @@ def _add_paths(app: RouterApp, router: Router) -> None:
     @app.get("/v1/models/{id:path}", summary="One model; its id may contain slashes")
     async def model(id: str) -> dict[str, Any]:
         service = router.fleet.services.get(id)
+        if service is None and not router.fleet.known:
+            retry = {"Retry-After": str(RETRY_SECONDS[pb.UNAVAILABLE])}
+            raise HTTPException(503, "the router does not know its models yet", retry)
         if service is None:
             raise ModelNotFound(id)
         return _model(service)
@@ -138,6 +143,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         body = error_body(f"there is no path {request.url.path}", code="not_found")
     elif error.status_code == 405:
         body = error_body(f"{request.method} is not allowed at {request.url.path}", code="method_not_allowed")
+    elif error.status_code == 503:
+        body = failure_body("UNAVAILABLE", error.detail)[1]
     else:
         body = error_body(error.detail or HTTPStatus(error.status_code).phrase)
     return Response(body, error.status_code, error.headers, "application/json")

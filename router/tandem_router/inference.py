@@ -119,6 +119,8 @@ class _Call:
             raise CallFailed(pb.INVALID_REQUEST, invalid.message, param=invalid.param or "") from None
         self._model = wanted.model
         service = router.fleet.services.get(wanted.model)
+        if service is None and not router.fleet.known:
+            raise CallFailed(pb.UNAVAILABLE, "the router does not know its models yet", reason="no_topology")
         if service is None:
             message = f"The model `{wanted.model}` does not exist"
             raise CallFailed(pb.NOT_FOUND, message, reason="model_not_found", param="model")

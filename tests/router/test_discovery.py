@@ -9,7 +9,7 @@ from tandem_api.topology import Topology
 from tandem_router.discovery.file import FileSource
 
 from tests.router.fake_worker import FakeCall, decode_well
-from tests.router.house import OpenHouse, answers, fake, topology_of
+from tests.router.house import MODEL, OpenHouse, answers, fake, topology_of
 
 
 async def test_a_file_is_read_again_whenever_it_is_replaced(tmp_path: Path) -> None:
@@ -110,3 +110,18 @@ async def test_a_worker_that_cant_be_reached_holds_readiness_only_for_a_while(
         assert (first.status_code, first.json()) == (503, {"status": "not ready"})
         await answers(h.http, "/readyz", 200)
         assert any("ready without d1" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize("text", ["", "{bad"], ids=["empty", "bad"])
+async def test_before_the_topology_is_known_every_model_is_a_503_with_retry_after(
+    open_house: OpenHouse, text: str
+) -> None:
+    async with open_house(decode=[fake("decode", "d0")], at_start=text) as h:
+        answers = [await h.chat(), await h.http.get(f"/v1/models/{MODEL}")]
+        assert [(a.status_code, a.json()["error"]["code"]) for a in answers] == [(503, "unavailable")] * 2
+        assert all(int(a.headers["retry-after"]) > 0 for a in answers)
+        assert (await h.http.get("/readyz")).status_code == 503
+        h.write_topology(topology_of(h.decode, RoutingSpec()))
+        await h.workers_ready(1)
+        assert (await h.chat()).status_code == 200
+        assert (await h.chat({"model": "none"})).status_code == 404
