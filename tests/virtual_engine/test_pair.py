@@ -195,7 +195,7 @@ async def test_prefill_is_refused_before_it_starts_where_too_much_is_staged(star
         (chat(n=2), "chat", "n"),
         ({"model": "m", "prompt": "a", "echo": True}, "completion", "echo"),
         ({"model": "m", "prompt": ["a", "b"]}, "completion", "prompts"),
-        ({"model": "m", "prompt": words(2000)}, "completion", "staged_limit"),
+        ({"model": "m", "prompt": words(2000)}, "completion", "staging_limit"),
     ],
 )
 async def test_what_a_transfer_cannot_carry_is_not_prefilled_and_runs_whole(

@@ -248,7 +248,7 @@ async def test_token_ids_are_a_prompt(engine: VirtualEngine) -> None:
         (chat([{"type": "video"}]), "chat", "messages", "type"),
         (chat([{"type": "text"}]), "chat", "messages", "needs text"),
         (chat(temperature=-0.1), "chat", "temperature", "0 or more"),
-        (chat(top_k=-3), "chat", "top_k", "0 or more"),
+        (chat(top_k=-2), "chat", "top_k", "-1 for off"),
         (chat(max_tokens=0), "chat", "max_tokens", "1 or more"),
         (chat(max_completion_tokens=0), "chat", "max_completion_tokens", "1 or more"),
         (chat(n=0), "chat", "n", "greater than or equal to 1"),
@@ -288,5 +288,5 @@ async def test_another_model_is_not_found(engine: VirtualEngine) -> None:
 
 
 async def test_unknown_fields_and_too_much_are_tolerated(engine: VirtualEngine) -> None:
-    reply, _ = await ask(engine, chat(temperature=3, top_p=1.5, frequency_penalty=1, metadata={"a": 1}, later="field"))
+    reply, _ = await ask(engine, chat(temperature=3, top_p=1.5, top_k=-1, frequency_penalty=1, metadata={"a": 1}, later="field"))
     assert reply.status == 200

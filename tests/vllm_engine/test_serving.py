@@ -158,12 +158,14 @@ async def test_sampling_values_out_of_range_are_brought_into_it(engine: VllmEngi
     assert await text(temperature=3) == await text(temperature=2)
     assert await text(temperature=1, top_p=1.5) == await text(temperature=1, top_p=1)
     assert await text(temperature=1, top_p=0) == await text(temperature=0)
+    assert await text(temperature=1, top_k=-1) == await text(temperature=1, top_k=0)
 
 
 @pytest.mark.parametrize(
     ("call", "param"),
     [
         (chat({"temperature": -0.1}), "temperature"),
+        (chat({"top_k": -2}), "top_k"),
         (chat({"max_tokens": 0}), "max_tokens"),
         (chat({"messages": []}), "messages"),
         (chat({"messages": "hi"}), "messages"),

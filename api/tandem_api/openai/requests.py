@@ -107,12 +107,12 @@ def sampling(request: SamplingRequest, *, cap: int, max_tokens: int | None = Non
         max_tokens: where the API has another field for it that goes first.
 
     Raises:
-        RequestError: a temperature or top_k below 0, or max_tokens below 1.
+        RequestError: a temperature below 0, a top_k below -1 (which is "off", as 0 is), or max_tokens below 1.
     """
     if (request.temperature or 0) < 0:
         raise RequestError(f"temperature must be 0 or more, not {request.temperature}", param="temperature")
-    if request.top_k is not None and request.top_k < 0:
-        raise RequestError(f"top_k must be 0 or more, not {request.top_k}", param="top_k")
+    if request.top_k is not None and request.top_k < -1:
+        raise RequestError(f"top_k must be 0 or more, or -1 for off, not {request.top_k}", param="top_k")
     field, asked = (
         ("max_completion_tokens", max_tokens) if max_tokens is not None else ("max_tokens", request.max_tokens)
     )

@@ -2,10 +2,11 @@
 
 Pure: the time comes in with each call, nothing here waits or locks (`tandem_engine.kv.staging` does). A lease goes
 
-    reserved -> granted -> released | expired
+    reserved -> granted -> fetching -> released | expired
 
-and while fetches of it are under way its KV stays counted, whatever became of the lease: nothing is dropped under a
-reader. Handing a lease on draws fresh bits and voids the old ones.
+where fetching is no must: it may be released before, and expires if nobody comes. While fetches are under way its KV
+stays counted, whatever became of the lease: nothing is dropped under a reader. Handing a lease on draws fresh bits and
+voids the old ones.
 """
 
 from collections.abc import Iterator
@@ -68,10 +69,6 @@ class LeaseBook(Generic[T]):
     def counts(self) -> LeaseCounts:
         granted = sum(1 for holding in self._by_lease.values() if holding.expires is not None)
         return LeaseCounts(granted, self._bytes, self._fetches)
-
-    def next_expiry(self) -> float | None:
-        """When the first lease will expire, if there is one."""
-        return min((held.expires for held in self._by_lease.values() if held.expires is not None), default=None)
 
     def reserve(self, lease: bytes, size: int) -> None:
         """Keeps `size` bytes free for a prefill that is about to start. It lasts until granted or released.

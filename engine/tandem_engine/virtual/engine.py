@@ -200,7 +200,7 @@ class VirtualEngine:
         job = self._reader.read(call)
         if self._holder is None:
             raise Unavailable("this worker does not compute KV for others")
-        whole = job.whole or ("staged_limit" if self._weight(job) > self._facts.max_staged_bytes else "")
+        whole = job.whole or ("staging_limit" if self._weight(job) > self._facts.max_staged_bytes else "")
         if whole:
             return Outcome(worker_pb2.Usage(), whole_reason=whole)
         prompt = job.prompts[0]

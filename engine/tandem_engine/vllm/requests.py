@@ -102,6 +102,8 @@ def _clamp(body: dict[str, Any], max_tokens: int) -> None:
         if value < 0:
             raise InvalidRequest(f"temperature must be at least 0, not {value}", param="temperature")
         body["temperature"] = min(value, 2.0)
+    if _number(value := body.get("top_k")) and value < -1:
+        raise InvalidRequest(f"top_k must be at least 0, or -1 for off, not {value}", param="top_k")
     if _number(value := body.get("top_p")):
         body["top_p"] = min(max(value, _LEAST_TOP_P), 1.0)
 
