@@ -25,8 +25,18 @@ def test_an_exception_is_one_line_with_its_stack():
         raise ValueError("two\nlines")
     except ValueError as error:
         logged = line(exc_info=(type(error), error, error.__traceback__))
-    assert logged["error"] == "ValueError: two\nlines"
-    assert "test_an_exception_is_one_line_with_its_stack" in logged["stack"][-1]
+    assert logged["exception"].endswith("ValueError: two\nlines")
+    assert "test_an_exception_is_one_line_with_its_stack" in logged["exception"]
+
+
+def test_long_texts_are_cut_and_say_their_end():
+    assert len(line(msg="x" * 10_000)["message"]) < 5_000
+    try:
+        raise ValueError("x" * 10_000)
+    except ValueError as error:
+        text = line(exc_info=(type(error), error, error.__traceback__))["exception"]
+    assert text.startswith("Traceback")
+    assert len(text) < 5_000
 
 
 def test_what_json_does_not_know_is_written_as_text():

@@ -1,38 +1,37 @@
-"""Logs as JSON, one object a line, for machines that collect them."""
+"""Logs as JSON, one object a line, for machines that collect them. The router's lines have the same fields."""
 
-import json
 import logging
-import time
-import traceback
-from types import TracebackType
-from typing import TextIO
+from datetime import datetime
+from typing import Any, TextIO
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from pythonjsonlogger import json
+
 MAX_TEXT = 4_000
 """Characters of a message or of an exception's text."""
 
 
-class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, and every `extra` field of a record. `fixed` fields stand in every line."""
+class JsonFormatter(json.JsonFormatter):
+    """Time (RFC 3339), level, logger, message, exception, and every `extra` field of a record.
+
+    `fixed` fields stand in every line.
+    """
 
     def __init__(self, **fixed: str) -> None:
-        super().__init__()
-        self._fixed = fixed
+        super().__init__(
+            ("levelname", "name", "message"),
+            timestamp="time",
+            rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
+            static_fields=fixed,
+            json_default=str,
+            json_ensure_ascii=False,
+        )
 
-    def format(self, record: logging.LogRecord) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line: dict[str, object] = {
-            "time": f"{seconds}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage()[:MAX_TEXT],
-            **self._fixed,
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        if record.exc_info is not None and record.exc_info[1] is not None:
-            line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"[:MAX_TEXT]
-            line["stack"] = _frames(record.exc_info[2])
-        return json.dumps(line, default=str, ensure_ascii=False)
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        moment: datetime = log_data.pop("time")
+        log_data["level"] = log_data["level"].lower()
+        for field in log_data.keys() & {"message", "exception"}:
+            log_data[field] = _short(log_data[field])
+        return {"time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), **log_data}
 
 
 def log_as_json(stream: TextIO, level: str, **fixed: str) -> None:
@@ -42,5 +41,7 @@ def log_as_json(stream: TextIO, level: str, **fixed: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
-def _frames(trace: TracebackType | None) -> list[str]:
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)]
+def _short(text: str) -> str:
+    """Without its middle, where it is long: an exception says at its end what it is."""
+    half = MAX_TEXT // 2
+    return text if len(text) <= MAX_TEXT else f"{text[:half]} ... {text[-half:]}"
