@@ -46,6 +46,81 @@ class Lane:
     """It takes nothing more."""
 
 
+class _Frame:
+    """A frame that is being filled."""
+
+    def __init__(self, hello: pb.Hello | None, load: pb.Load | None) -> None:
+        self.taken = 0
+        """Of lanes, in bytes."""
+        self._hello = hello
+        self._load = load
+        self._started: list[pb.Started] = []
+        self._calls: list[int] = []
+        self._data: list[bytes] = []
+        self._finished: list[pb.Finished] = []
+        self._failed: list[pb.Failed] = []
+        self._room = MAX_MESSAGE_BYTES
+        for message in (hello, load):
+            if message is not None:
+                self._room -= message.ByteSize() + ELEMENT_BYTES
+        self._room_for_lanes = self._room
+
+    @property
+    def empty(self) -> bool:
+        return self._bare and self._hello is None and self._load is None
+
+    @property
+    def _bare(self) -> bool:
+        """It has nothing of any lane: sizes don't tell, for a message may have none."""
+        return self._room == self._room_for_lanes
+
+    def take(self, lane: Lane) -> bool:
+        """Takes at most one element of each kind out of a lane; False: what is next in it does not fit any more."""
+        if lane.started is not None:
+            if not self._make_room(lane.started):
+                return False
+            self._started.append(lane.started)
+            lane.started = None
+        if lane.chunks:
+            piece = _piece(lane, self._room - ELEMENT_BYTES)
+            if not piece:
+                return False
+            size = len(piece)
+            self._calls.append(lane.call_id)
+            self._data.append(piece)
+            self.taken += size
+            self._room -= size + ELEMENT_BYTES
+        if lane.end is not None and not lane.chunks:
+            if not self._make_room(lane.end):
+                return False
+            if isinstance(lane.end, pb.Finished):
+                self._finished.append(lane.end)
+            else:
+                self._failed.append(lane.end)
+            lane.end = None
+        return True
+
+    def message(self) -> pb.Downward:
+        return pb.Downward(
+            hello=self._hello,
+            started=self._started,
+            data_calls=self._calls,
+            data=self._data,
+            finished=self._finished,
+            failed=self._failed,
+            load=self._load,
+        )
+
+    def _make_room(self, message: pb.Started | pb.Finished | pb.Failed) -> bool:
+        """For a message, where there is enough. The first one of all goes whatever its size."""
+        size = message.ByteSize()
+        if self._room < size + ELEMENT_BYTES and not self._bare:
+            return False
+        self.taken += size
+        self._room -= size + ELEMENT_BYTES
+        return True
+
+
 class Outbox:
     """The lanes of a session's calls. All methods return at once; what is put into a closed lane is dropped."""
 
@@ -129,68 +204,27 @@ class Outbox:
 
     def take(self) -> pb.Downward | None:
         """The next frame; None where there is nothing to say."""
-        started: list[pb.Started] = []
-        calls: list[int] = []
-        data: list[bytes] = []
-        finished: list[pb.Finished] = []
-        failed: list[pb.Failed] = []
-        room = MAX_MESSAGE_BYTES
-        for message in (self._hello, self._load):
-            if message is not None:
-                room -= message.ByteSize() + ELEMENT_BYTES
-        all_room = room
-
+        frame = _Frame(self._hello, self._load)
         queue = self._queue
         for _ in range(len(queue)):
             lane = queue.popleft()
-            # A lane that does not fit opens the next frame. Alone in a frame, it goes whatever its size.
-            if lane.started is not None:
-                cost = lane.started.ByteSize()
-                if room < cost + ELEMENT_BYTES and room < all_room:
-                    queue.appendleft(lane)
-                    break
-                started.append(lane.started)
-                lane.started = None
-                self.bytes -= cost
-                room -= cost + ELEMENT_BYTES
-            if lane.chunks:
-                piece = _piece(lane, room - ELEMENT_BYTES)
-                if not piece:
-                    queue.appendleft(lane)
-                    break
-                calls.append(lane.call_id)
-                data.append(piece)
-                self.bytes -= len(piece)
-                room -= len(piece) + ELEMENT_BYTES
-            if lane.end is not None and not lane.chunks:
-                cost = lane.end.ByteSize()
-                if room < cost + ELEMENT_BYTES and room < all_room:
-                    queue.appendleft(lane)
-                    break
-                if isinstance(lane.end, pb.Finished):
-                    finished.append(lane.end)
-                else:
-                    failed.append(lane.end)
-                lane.end = None
-                self.bytes -= cost
-                room -= cost + ELEMENT_BYTES
+            if not frame.take(lane):
+                queue.appendleft(lane)  # it opens the next frame
+                break
             if lane.chunks or lane.end is not None:
                 queue.append(lane)
             else:
                 lane.queued = False
                 if lane.spoken and not lane.closed:
                     self._silent += 1
-
+        self.bytes -= frame.taken
+        self._hello = self._load = None
         self._urgent = False
         self._behind = bool(queue)
-        hello, load = self._hello, self._load
-        self._hello = self._load = None
-        if room == all_room and hello is None and load is None:
+        if frame.empty:
             return None
         self._tally.frames += 1
-        return pb.Downward(
-            hello=hello, started=started, data_calls=calls, data=data, finished=finished, failed=failed, load=load
-        )
+        return frame.message()
 
     def _put(self, lane: Lane, size: int) -> None:
         self.bytes += size
