@@ -32,6 +32,8 @@ from tandem_router.worker import Lease, Place, Worker
 
 ATTEMPTS: Final = 4
 """Of one role, the first included."""
+REFUSALS: Final = 8
+"""By workers that are full: so often a request asks again, of both roles together."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -78,6 +80,7 @@ class Exchange:
         self._kv: Lease | None = None
         self._whole_reason = ""
         self._failures = {"prefill": 0, "decode": 0}
+        self._refusals = 0
         self._last: CallFailed | None = None
         self._answer: Answer | None = None
         self._limit: asyncio.Timeout | None = None
@@ -110,6 +113,7 @@ class Exchange:
         if self._answer is None or not self._answer.began:
             return failure
         # A stream that had begun. Its own failure has been told; one of the deadline or of a stop has not.
+        self.record.cut = True
         self._client.fail(failure.event())
         return None
 
@@ -235,14 +239,23 @@ class Exchange:
         """
         worker.failed(failure)
         self._last = failure
-        self._failures[role] += failure.code != pb.OVERLOADED
+        full = failure.code == pb.OVERLOADED
+        self._refusals += full
+        self._failures[role] += not full
         waited_too_long = self._clock() - self.record.received >= self._version.queue.routing.queue.timeout
-        if failure.code in FINAL or self._failures[role] >= ATTEMPTS or waited_too_long:
+        enough = self._failures[role] >= ATTEMPTS or self._refusals > REFUSALS or waited_too_long
+        if failure.code in FINAL or enough:
             raise failure
-        if failure.code != pb.OVERLOADED:
-            # A full worker counts as full for a moment; one that failed is out for this request.
-            self._demand.excluded.add(worker)
         self.record.retries.append((role, failure.reason))
+        if not full:
+            self._demand.excluded.add(worker)
+            return
+        # A full worker counts as full for a moment. Whoever waits for that keeps no place from others.
+        if self._decode is not None:
+            self._decode.close()
+            self._decode = None
+        if self._kv is None and not self._whole_reason:
+            self._demand.revision = None
 
     # ---- what workers are told, and what they tell
 
@@ -285,6 +298,8 @@ class Exchange:
         record.prompt_tokens = usage.prompt_tokens
         record.completion_tokens = usage.completion_tokens
         record.finish_reason = finished.finish_reason
+        if micros := finished.timings.first_token_micros:
+            record.worker_ttft = micros / 1e6
 
     def _give_back(self) -> None:
         """All that the request holds."""

@@ -15,7 +15,12 @@ class Record(msgspec.Struct):
     prefill: float = 0.0
     """The last prefill's, as the router saw it."""
     ttft: float | None = None
-    """Until the first bytes of the answer; of a whole response, until its first token at the worker."""
+    """Until the first bytes of a stream; of a whole answer, until its worker said that it has the first token. None
+    where that was not told."""
+    worker_ttft: float | None = None
+    """From the submit to the first token, as the decode worker measured it; None where it did not."""
+    cut: bool = False
+    """It was a stream, and ended before its end."""
     finished: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0

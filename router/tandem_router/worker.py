@@ -22,7 +22,8 @@ EJECT_AFTER: Final = 3
 EJECT_SECONDS: Final = 1.0
 LONGEST_EJECTION: Final = 30.0
 REFUSED_SECONDS: Final = 0.1
-"""How long a worker counts as full after it has refused a call as OVERLOADED."""
+"""How long a worker counts as full after it has refused a call as OVERLOADED; each time in a row twice as long."""
+LONGEST_REFUSAL: Final = 1.6
 
 
 class Worker:
@@ -61,6 +62,7 @@ class Worker:
         self._others = 0
         self._failures = 0
         self._ejected_until = 0.0
+        self._refusals = 0
         self._refused_until = 0.0
 
     # ---- what the scheduler asks
@@ -83,20 +85,30 @@ class Worker:
     # ---- what calls tell
 
     def succeeded(self) -> None:
-        self._failures = 0
+        self._failures = self._refusals = 0
         self._ejected_until = 0.0
 
     def failed(self, failure: CallFailed) -> None:
         """Counts against the worker, unless the client is to blame or the worker is merely full."""
         if failure.code == pb.OVERLOADED:
-            self._refused_until = self._clock() + REFUSED_SECONDS
-            asyncio.get_running_loop().call_later(2 * REFUSED_SECONDS, self._changed)
+            self._refused()
         if failure.code in BLAMELESS:
             return
         self._failures += 1
         excess = self._failures - EJECT_AFTER
         if excess >= 0:
             self._ejected_until = self._clock() + min(EJECT_SECONDS * 2**excess, LONGEST_EJECTION)
+
+    def _refused(self) -> None:
+        now = self._clock()
+        if now < self._refused_until:
+            # Calls that were under way together are refused together: that is once.
+            return
+        pause = min(REFUSED_SECONDS * 2**self._refusals, LONGEST_REFUSAL)
+        self._refusals += 1
+        self._refused_until = now + pause
+        # A little later, because timers may fire early.
+        asyncio.get_running_loop().call_later(pause + REFUSED_SECONDS / 10, self._changed)
 
     def freed(self) -> None:
         """A place or a lease was given back."""

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.exchange import REFUSALS
 
 from tests.router.fake_worker import FakeCall, decode_well, fail_with, prefill_well
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake, topology_of
@@ -175,3 +177,29 @@ async def test_a_worker_that_comes_serves_who_waits(open_house: OpenHouse) -> No
         assert (await second).status_code == 200
         gate.let(1)
         await first
+
+
+async def test_a_request_asks_full_workers_only_so_often(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem_router.worker.LONGEST_REFUSAL", 0.02)
+    full = fake("prefill", "p0", fail_with(pb.OVERLOADED))
+    async with open_house([full], [fake("decode", "d0")]) as h:
+        answer = await h.chat()
+        assert (answer.status_code, len(full.calls)) == (429, REFUSALS + 1)
+        labels = 'reason="overloaded",role="prefill",service="default/m",version="v1"'
+        assert await h.metric(f"tandem_router_retries_total{{{labels}}}") == REFUSALS
+
+
+async def test_who_waits_for_a_full_worker_keeps_no_place_from_others(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem_router.worker.REFUSED_SECONDS", 1000.0)
+    monkeypatch.setattr("tandem_router.worker.LONGEST_REFUSAL", 1000.0)
+    full = fake("prefill", "p0", fail_with(pb.OVERLOADED))
+    async with open_house([full], [fake("decode", "d0")]) as h:
+        task = asking(h, 0)
+        await h.until(lambda: full.calls and waiting(h) == 1)
+        assert h.router.fleet.placed == 0
+        task.cancel()
+        await asyncio.wait([task])

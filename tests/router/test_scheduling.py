@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.failures import CallFailed
 from tandem_router.pairing import Demand, Grant, NoWorker, Pairing, Revision
 from tandem_router.policies import policy
 from tandem_router.prefixes import PIECE, PrefixIndex
@@ -38,11 +39,11 @@ def test_round_robin_takes_who_waited_longest_whatever_the_load() -> None:
     assert policy("roundRobin")([Stand(0, 3), Stand(9, 1), Stand(0, 2)]) == Stand(9, 1)
 
 
-def worker(name: str, role: str, *, running: int = 2, ready: bool = True) -> Worker:
+def worker(name: str, role: str, *, running: int = 2, ready: bool = True, clock: Callable[[], float] = float) -> Worker:
     """One without a session of its own, told what a link would tell it."""
     identity = pb.Identity(name=name, revision="r1")
     endpoint = WorkerEndpoint(name=name, role=role, address="127.0.0.1:1")  # type: ignore[arg-type]
-    made = Worker(endpoint, identity, router="r", tls=None, clock=lambda: 0.0, changed=lambda: None)
+    made = Worker(endpoint, identity, router="r", tls=None, clock=clock, changed=lambda: None)
     made.greeted(pb.Hello(limits=pb.Limits(max_running=running)))
     made.link.connected = True
     made.loaded(pb.Load(ready=ready))
@@ -287,3 +288,22 @@ async def refused(taking: Coroutine[object, object, Grant]) -> bool:
     with pytest.raises(NoWorker):
         await taking
     return True
+
+
+async def test_a_worker_that_refuses_again_and_again_is_asked_ever_less_often() -> None:
+    now = 100.0
+    full = worker("d0", "decode", clock=lambda: now)
+    pauses = []
+    for _ in range(6):
+        full.failed(CallFailed(pb.OVERLOADED, "full"))
+        # One that was under way at the same time says the same once more.
+        full.failed(CallFailed(pb.OVERLOADED, "full"))
+        began = now
+        while full.full:
+            now += 0.01
+        pauses.append(round(now - began, 1))
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 1.6]
+    full.succeeded()
+    full.failed(CallFailed(pb.OVERLOADED, "full"))
+    now += 0.11
+    assert not full.full
