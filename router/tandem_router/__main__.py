@@ -2,15 +2,27 @@
 
 import asyncio
 import socket
+from itertools import pairwise
 from pathlib import Path
 
 import click
 
 from tandem_router.logs import LEVELS, configure
+from tandem_router.measures import LATENCY_MS
 from tandem_router.settings import Settings
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _buckets(given: str) -> tuple[float, ...]:
+    try:
+        bounds = tuple(float(bound) for bound in given.split(","))
+    except ValueError:
+        raise click.BadParameter("expected numbers with commas between them: 10,50,100") from None
+    if not all(0 < a < b < float("inf") for a, b in pairwise((*bounds, bounds[-1] + 1))):
+        raise click.BadParameter("the bounds must be above 0, finite, and grow from each to the next")
+    return bounds
 
 
 @click.command(context_settings={"auto_envvar_prefix": "TANDEM_ROUTER", "show_default": True, "max_content_width": 100})
@@ -39,6 +51,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     default=2**20,
     type=click.IntRange(1),
     help="A client that leaves more of its stream unread is cut off, so that it stalls nobody.",
+)
+@click.option(
+    "--latency-buckets-ms",
+    default=",".join(f"{bound:g}" for bound in LATENCY_MS),
+    callback=lambda _context, _option, given: _buckets(given),
+    help="Upper bounds of the buckets of the metric request_latency_ms, in milliseconds, growing.",
 )
 @click.option(
     "--server-timing",

@@ -31,6 +31,7 @@ from tandem_router.status import status
 _log = logging.getLogger(__name__)
 
 _OWNER: Final = "tandem"
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml"})
 
 
 class RouterApp(FastAPI):
@@ -200,10 +201,11 @@ class _Envelope:
     def _account(self, scope: Scope, inner: Scope, id: str, status: int, seconds: float) -> None:
         route = inner.get("route")
         endpoint = "other" if route is None else str(route.path).replace(":path", "")
-        self._router.measures.answered(endpoint, status, seconds)
-        # Probes and scrapes are no news.
-        quiet = endpoint in ("/healthz", "/readyz", "/metrics") and self._router.settings.log_level != "debug"
-        if not quiet and self._router.access_log.wants(status, ""):
+        # Probes and scrapes are no news, and would drown what the requests of clients are counted for.
+        quiet = endpoint in _QUIET
+        if not quiet:
+            self._router.measures.answered(endpoint, status, seconds)
+        if (not quiet or self._router.settings.log_level == "debug") and self._router.access_log.wants(status, ""):
             path = scope["raw_path"].decode("ascii", "backslashreplace")
             self._router.access_log.add(
                 Access(

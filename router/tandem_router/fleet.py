@@ -91,13 +91,23 @@ class Fleet:
         self._tls = tls
         self._clock = clock
         self._measures = measures
-        self._links: set[asyncio.Task[None]] = set()
+        self._links: dict[asyncio.Task[None], Worker] = {}
         self._turns = itertools.count(1)
 
     @property
     def workers(self) -> Iterator[Worker]:
         for service in self.services.values():
             yield from service.workers.values()
+
+    @property
+    def placed(self) -> int:
+        """Places that calls hold, also at workers that have left and finish their calls."""
+        return sum(worker.placed for worker in self._links.values())
+
+    @property
+    def leases(self) -> int:
+        """Leases that calls hold, in the same way."""
+        return sum(worker.leases for worker in self._links.values())
 
     def apply(self, topology: Topology) -> None:
         """Puts `topology` in the place of what was."""
@@ -179,8 +189,8 @@ class Fleet:
             endpoint, identity, router=self._router, tls=self._tls, clock=self._clock, changed=version.queue.pump
         )
         task = self._tasks.create_task(worker.link.run(), name=f"link to {endpoint.name}")
-        self._links.add(task)
-        task.add_done_callback(self._links.discard)
+        self._links[task] = worker
+        task.add_done_callback(self._links.pop)
         return worker
 
     async def close(self, timeout: float) -> None:
@@ -189,7 +199,7 @@ class Fleet:
             worker.link.close()
         if self._links:
             await asyncio.wait(self._links, timeout=timeout)
-        for task in self._links:
+        for task in list(self._links):
             task.cancel()
 
 

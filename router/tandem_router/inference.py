@@ -104,6 +104,7 @@ class _Call:
             return
         record.error = record.error or failure.reason
         if client.began:
+            record.cut = True
             client.fail(failure.event())
             return
         record.status, content = failure.response()
@@ -205,6 +206,8 @@ class _Call:
         seconds = now - record.received
         measures.answered(self._frontend.path, record.status, seconds)
         measures.cut_off += record.slow_client
+        if record.cut:
+            measures.cut_streams[record.error] += 1
         if record.completion_tokens:
             measures.tokens += record.completion_tokens
             measures.rate.add(record.completion_tokens, seconds)

@@ -12,7 +12,7 @@ from typing import Final
 from tandem_router.record import Record
 
 LATENCY_MS: Final = (10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0)
-"""Buckets of request_latency_ms, as the mission fixes them."""
+"""Buckets of request_latency_ms, unless settings have others."""
 SECONDS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
     *(1.0, 1.5, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
@@ -128,6 +128,7 @@ class VersionMeasures:
         """Answers by how they came by their prompt's KV, and why so."""
         self.kv_bytes = 0
         self.ttft = Distribution()
+        self.worker_ttft = Distribution()
         self.recent_ttft = Recent(clock)
         self.tpot = Distribution()
         self.queued = Distribution()
@@ -151,6 +152,8 @@ class VersionMeasures:
             self.kv_transfer.observe(record.kv_seconds)
         if record.prefill:
             self.prefill.observe(record.prefill)
+        if record.worker_ttft is not None:
+            self.worker_ttft.observe(record.worker_ttft)
         if record.ttft is not None:
             self.ttft.observe(record.ttft)
             self.recent_ttft.observe(record.ttft)
@@ -161,17 +164,20 @@ class VersionMeasures:
 class RouterMeasures:
     """Of the whole router."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], latency_ms: Sequence[float] = LATENCY_MS) -> None:
         self._clock = clock
         self.requests = 0
         self.tokens = 0
         self.rate = Rate(clock)
-        self.latency_ms = Distribution(LATENCY_MS)
+        self.latency_ms = Distribution(latency_ms)
         self.active = 0
         self.errors: Counter[tuple[str, int]] = Counter()
         """By endpoint, of a fixed set, and status."""
         self.cut_off = 0
         """Clients that left too much unread."""
+        self.cut_streams: Counter[str] = Counter()
+        """Streams that ended before their end, by reason; their tokens are counted nowhere, because only a worker's
+        usage is the truth."""
         self.versions: dict[tuple[str, str], VersionMeasures] = {}
 
     def version(self, service: str, version: str) -> VersionMeasures:
@@ -182,7 +188,7 @@ class RouterMeasures:
         return self.versions[key]
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
-        """A request is over, whatever it was."""
+        """A request is over, whatever it was but a probe or a scrape."""
         self.requests += 1
         self.latency_ms.observe(seconds * 1000)
         if status >= 400:

@@ -1,6 +1,6 @@
 """`GET /metrics`: what the router has counted, as Prometheus text, put together when somebody asks.
 
-The first seven names are fixed by the mission; all others are `tandem_router_*`.
+The first seven names are fixed: dashboards read them. All others are `tandem_router_*`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -47,8 +47,18 @@ class RouterCollector(Collector):
         for (endpoint, status), count in m.errors.items():
             errors.add_metric((endpoint, str(status)), count)
         yield errors
+        cut = CounterMetricFamily(
+            "tandem_router_cut_streams", "Streams that ended before their end.", labels=("reason",)
+        )
+        for reason, count in m.cut_streams.items():
+            cut.add_metric((reason,), count)
+        yield cut
         cut_off = "Clients cut off because they did not read their stream."
         yield CounterMetricFamily("tandem_router_clients_cut_off", cut_off, value=m.cut_off)
+        yield GaugeMetricFamily(
+            "tandem_router_placed", "Places at workers that requests hold.", value=self._fleet.placed
+        )
+        yield GaugeMetricFamily("tandem_router_leases", "Leases of KV that requests hold.", value=self._fleet.leases)
 
     def _versions(self) -> Iterator[Metric]:
         yield self._counter("requests", "Requests by status; 499: the client went away.", _requests, "code")
@@ -65,7 +75,12 @@ class RouterCollector(Collector):
                 family.add_metric((v.service, v.version), getattr(v, attribute))
             yield family
         for name, text, attribute in (
-            ("time_to_first_token_seconds", "TTFT of streams.", "ttft"),
+            ("time_to_first_token_seconds", "TTFT, of whole answers at their worker.", "ttft"),
+            (
+                "worker_ttft_seconds",
+                "From decode's submit to its first token, as the worker measured it.",
+                "worker_ttft",
+            ),
             ("time_per_output_token_seconds", "Mean ITL of each stream.", "tpot"),
             ("queue_seconds", "Wait for a place at a worker.", "queued"),
             ("prefill_seconds", "Prefill as the router saw it.", "prefill"),
@@ -96,7 +111,6 @@ class RouterCollector(Collector):
             "tandem_router_session", "1 while there is a session to the worker.", labels=labels
         )
         ready = GaugeMetricFamily("tandem_router_worker_ready", "1 while the worker may be used.", labels=labels)
-        placed = GaugeMetricFamily("tandem_router_placed", "Places that calls of this router hold.", labels=labels)
         frames = CounterMetricFamily("tandem_router_frames", "Frames that came from the worker.", labels=labels)
         events = CounterMetricFamily("tandem_router_events", "Chunks of answers in those frames.", labels=labels)
         for service in self._fleet.services.values():
@@ -106,10 +120,9 @@ class RouterCollector(Collector):
                 values = (service.full_name, version_name, endpoint.role, worker.name)
                 sessions.add_metric(values, worker.link.connected)
                 ready.add_metric(values, worker.ready)
-                placed.add_metric(values, worker.placed)
                 frames.add_metric(values, worker.link.frames)
                 events.add_metric(values, worker.link.events)
-        yield from (queued, sessions, ready, placed, frames, events)
+        yield from (queued, sessions, ready, frames, events)
 
 
 class Exposition:

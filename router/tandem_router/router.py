@@ -47,7 +47,7 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.clock = clock
         self.entropy = Pool(entropy).take
         self.ids = ResponseIds(settings.id_key or entropy(32), self.entropy)
-        self.measures = RouterMeasures(clock)
+        self.measures = RouterMeasures(clock, settings.latency_buckets_ms)
         self.access_log = AccessLog(settings.log_level)
         self.open: set[Exchange] = set()
         """Requests that are being answered."""

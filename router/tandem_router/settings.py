@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tandem_router.measures import LATENCY_MS
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -26,6 +28,8 @@ class Settings:
     """When a router is ready although some workers can't be reached."""
     grace: float = 60.0
     """How long open streams may go on after SIGTERM."""
+    latency_buckets_ms: tuple[float, ...] = LATENCY_MS
+    """Upper bounds of request_latency_ms's buckets, growing."""
     server_timing: bool = False
     """Tell clients in `Server-Timing` what prefill and KV transfer took."""
     otlp_endpoint: str = ""

@@ -4,10 +4,13 @@ import asyncio
 import json
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tandem_api.topology import Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.__main__ import main
 from tandem_router.measures import RATE_SECONDS, RECENT_SECONDS, Distribution, Rate, Recent
 from tandem_router.otel import OtlpTracer
 
@@ -57,14 +60,14 @@ def test_rates_roll_and_average() -> None:
     assert rate.rolling == 0.0
 
 
-async def test_the_metrics_of_the_mission_count_streams_too(open_house: OpenHouse) -> None:
+async def test_the_metrics_with_fixed_names_count_streams_too(open_house: OpenHouse) -> None:
     async with open_house([fake("prefill", "p0")], [fake("decode", "d0")]) as h:
         await h.chat(STREAM)
         await h.chat()
         assert await h.metric("tokens_generated_total") == 4
-        assert await h.metric("requests_total") == 3
-        assert await h.metric("request_latency_ms_count") == 4
-        assert await h.metric('request_latency_ms_bucket{le="10000.0"}') == 5
+        assert await h.metric("requests_total") == 2
+        assert await h.metric("request_latency_ms_count") == 2
+        assert await h.metric('request_latency_ms_bucket{le="10000.0"}') == 2
         assert await h.metric("tokens_per_second_ewma") > 0
         assert await h.metric("active_requests") == 1
 
@@ -167,3 +170,70 @@ async def test_without_tracing_a_clients_context_goes_through(open_house: OpenHo
     async with open_house([fake("prefill", "p0")], [fake("decode", "d0")]) as h:
         await h.chat(CHAT, headers={"traceparent": sent})
         assert [w.calls[0].submit.traceparent for w in (*h.prefill, *h.decode)] == [passed, passed]
+
+
+async def test_probes_and_scrapes_are_not_counted_as_requests(open_house: OpenHouse) -> None:
+    async with open_house(decode=[fake("decode", "d0")]) as h:
+        for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml"):
+            assert (await h.http.get(path)).status_code == 200
+        assert await h.metric("requests_total") == 0
+        assert await h.metric("request_latency_ms_count") == 0
+        await h.http.get("/v1/models")
+        assert await h.metric("requests_total") == 1
+
+
+async def test_the_buckets_of_the_latency_are_a_setting(open_house: OpenHouse) -> None:
+    async with open_house(decode=[fake("decode", "d0")], latency_buckets_ms=(7.0, 60000.0)) as h:
+        await h.chat()
+        lines = [x for x in (await h.http.get("/metrics")).text.splitlines() if x.startswith("request_latency_ms_bu")]
+        assert [line.split('"')[1] for line in lines] == ["7.0", "60000.0", "+Inf"]
+
+
+@pytest.mark.parametrize("given", ["", "10,x", "10,5", "0,10", "10,inf"])
+def test_wrong_buckets_are_refused_at_the_start(given: str) -> None:
+    result = CliRunner().invoke(main, ["--topology", "none", "--latency-buckets-ms", given])
+    assert (result.exit_code, "--latency-buckets-ms" in result.output) == (2, True)
+
+
+async def test_what_requests_hold_can_be_watched_and_returns_to_zero(open_house: OpenHouse) -> None:
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0", hang)]) as h:
+        asking = asyncio.create_task(h.chat(STREAM))
+        await h.until(lambda: h.decode[0].open)
+        assert [await h.metric(f"tandem_router_{what}") for what in ("placed", "leases")] == [1, 1]
+        # A worker that has left still counts, for as long as it has calls.
+        h.write_topology(Topology())
+        await h.until(lambda: not list(h.router.fleet.workers))
+        assert [await h.metric(f"tandem_router_{what}") for what in ("placed", "leases")] == [1, 1]
+        asking.cancel()
+        await asyncio.wait([asking])
+        await h.until(lambda: not h.router.fleet.placed)
+        text = (await h.http.get("/metrics")).text.splitlines()
+        assert {"tandem_router_placed 0.0", "tandem_router_leases 0.0"} <= set(text)
+
+
+async def test_streams_that_are_cut_are_counted_by_reason_and_their_tokens_nowhere(open_house: OpenHouse) -> None:
+    async def begin(call: FakeCall) -> None:
+        call.started()
+        call.data(*words("Hel"))
+        if b"fail" in call.body:
+            call.failed(pb.INTERNAL)
+
+    async with open_house(decode=[fake("decode", "d0", begin)]) as h:
+        await h.chat({**STREAM, "user": "fail"})
+        async with h.http.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
+            await anext(answer.aiter_bytes())
+        await h.at_rest()
+        for reason in ("internal", "client_closed"):
+            assert await h.metric(f'tandem_router_cut_streams_total{{reason="{reason}"}}') == 1
+        assert await h.metric("tokens_generated_total") == 0
+
+
+async def test_the_workers_own_ttft_is_told(open_house: OpenHouse) -> None:
+    async def timed(call: FakeCall) -> None:
+        call.started()
+        call.data(*words("Hello"), b"data: [DONE]\n\n")
+        call.finished(timings=pb.Timings(first_token_micros=250_000))
+
+    async with open_house(decode=[fake("decode", "d0", timed)]) as h:
+        await h.chat(STREAM)
+        assert await h.metric('tandem_router_worker_ttft_seconds_sum{service="default/m",version="v1"}') == 0.25
