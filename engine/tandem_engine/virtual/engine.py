@@ -29,9 +29,10 @@ from tandem_engine.virtual.blocks import BlockCache
 from tandem_engine.virtual.clock import Clock, RealClock
 from tandem_engine.virtual.faults import Faults
 from tandem_engine.virtual.jobs import Job, JobReader, encoder
-from tandem_engine.virtual.kv_bytes import KvShape, Rows, answer_state, block_keys, digest, kv_rows
+from tandem_engine.virtual.kv_bytes import KvShape, block_keys
 from tandem_engine.virtual.planning import AGEING_SECONDS, Consumer, Sequence, StepLimits
 from tandem_engine.virtual.prefilling import Prefill
+from tandem_engine.virtual.prompt_kv import PromptKv
 from tandem_engine.virtual.transfer import CONNECTOR, Fetcher, Holder
 
 
@@ -75,6 +76,7 @@ class VirtualEngine:
         self._clock = clock or RealClock()
         self._shape = KvShape(spec.bytes_per_token, spec.block_size)
         self._cache = BlockCache(spec.blocks)
+        self._prompt_kv = PromptKv(self._shape, self._cache)
         limits = StepLimits(
             spec.slots, spec.token_budget, spec.block_size, spec.prefill_token_time, spec.decode_step_time
         )
@@ -205,7 +207,7 @@ class VirtualEngine:
             return Outcome(worker_pb2.Usage(), whole_reason=whole)
         prompt = job.prompts[0]
         lease = self._holder.reserve(len(prompt))
-        work = Prefill(self._prompt_kv, self._clock.time)
+        work = Prefill(self._prompt_kv.compute, self._clock.time)
         sequence = self._sequence(job, prompt, call, work)
         try:
             self._submit(sequence)
@@ -235,7 +237,7 @@ class VirtualEngine:
             reply,
             self._voice,
             self._facts.max_model_len,
-            self._prompt_state,
+            self._prompt_kv.state,
             self._clock.time,
         )
         answer.report.reason = call.whole_reason or job.whole
@@ -322,37 +324,12 @@ class VirtualEngine:
         else:
             report.outcome, report.reason = worker_pb2.KvReport.TRANSFERRED, ""
             report.bytes, report.blocks = fetched.bytes, fetched.blocks
-            answer.choices[0].knows(self._learn(sequence, fetched.rows), sequence)
+            answer.choices[0].knows(self._prompt_kv.learn(sequence, fetched.rows), sequence)
             self._batch.kv_arrived(sequence)
         report.micros = round((self._clock.time() - began) * 1e6)
         outcome = worker_pb2.KvReport.Outcome.Name(report.outcome).lower()
         tracing.note(outcome=outcome, reason=report.reason, bytes=report.bytes, blocks=report.blocks)
         self._wake.set()
-
-    def _prompt_kv(self, sequence: Sequence) -> Rows:
-        """The KV of a whole prompt, computed."""
-        rows = kv_rows(sequence.prompt, self._shape.row)
-        self._learn(sequence, rows[sequence.reused :])
-        return rows
-
-    def _prompt_state(self, sequence: Sequence) -> int:
-        return self._learn(sequence, kv_rows(sequence.prompt, self._shape.row)[sequence.reused :])
-
-    def _learn(self, sequence: Sequence, rows: Rows) -> int:
-        """Notes what the prompt's full blocks hold, and returns the state that its answer follows from.
-
-        `rows` are the KV of the prompt but for what was reused; the last token's own is not read for the state.
-        """
-        size = self._shape.block_size
-        reused = sequence.reused // size
-        for index in range(reused, len(sequence.keys)):
-            at = (index - reused) * size
-            self._cache.fill(sequence.blocks[index], sequence.keys[index], digest(rows[at : at + size]))
-        last = len(sequence.prompt) - 1
-        full = last // size
-        tail = rows[full * size - sequence.reused : last - sequence.reused]
-        contents = [self._cache.content(block) for block in sequence.blocks[:full]]
-        return answer_state(contents, tail, sequence.prompt[last])
 
     async def _step_forever(self) -> None:
         due = self._clock.time()
