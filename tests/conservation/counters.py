@@ -13,7 +13,7 @@ from tandem_proto.tandem.v1 import worker_pb2, worker_pb2_grpc
 Counters = Mapping[str, int]
 """By "worker/counter" and "router/series"."""
 
-HELD = frozenset({"active_requests", "tandem_router_queued", "tandem_router_placed"})
+HELD = frozenset({"active_requests", "tandem_router_queued", "tandem_router_placed", "tandem_router_leases"})
 """The router's metrics of what its requests hold. `active_requests` counts the one that reads it."""
 COUNTED = frozenset({"tandem_router_kv_outcomes_total", "tandem_router_clients_cut_off_total"})
 """The router's metrics of what befell its requests."""

@@ -51,14 +51,14 @@ def swallowed_error() -> None:
 
 
 def kept_place() -> None:
-    """The router forgets to give every twentieth place back."""
+    """The router forgets to give every hundredth place back: seldom enough for calm weather to pass."""
     from tandem_router.worker import Place
 
     close = Place.close
     count = itertools.count(1)
 
     def forgetful(self: Place) -> None:
-        if next(count) % 20:
+        if next(count) % 100:
             close(self)
 
     Place.close = forgetful  # type: ignore[method-assign]

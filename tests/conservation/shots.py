@@ -139,16 +139,16 @@ def storm(seed: int, weather: Weather, pool: list[Ask]) -> Storm:
     rng = random.Random(seed)
     shots = tuple(_shot(rng, weather, pool) for _ in range(rng.randint(*weather.shots)))
     strike: Strike = "none"
-    strike_at = rng.uniform(0, 2 * weather.span)
+    latest = 2 * weather.span
     draw = rng.random()
     if draw < weather.kills:
         strike = rng.choice(("kill_prefill", "kill_decode"))
     elif draw < weather.kills + weather.stops:
         # Early: what comes after it shall wait for the worker.
-        strike, strike_at = "stop_decode", strike_at / 8
+        strike, latest = "stop_decode", weather.span / 4
     elif draw < weather.kills + weather.stops + weather.stalls:
         shots = (*shots[1:], _stalled(shots[0], weather))
-    return Storm(seed, shots, strike, strike_at, rng.randrange(16))
+    return Storm(seed, shots, strike, rng.uniform(0, latest), rng.randrange(16))
 
 
 def _shot(rng: random.Random, weather: Weather, pool: list[Ask]) -> Shot:
