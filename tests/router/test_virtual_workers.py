@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +47,27 @@ class Platform:
         services = self.http.get("/tandem/v1/status").json()["services"]
         return {w["name"]: w for s in services for v in s["versions"] for w in v["workers"]}
 
-    def busy_decode(self) -> str:
-        """The decode worker that has a call, when it has told so."""
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            for name, worker in self.workers().items():
-                if worker["role"] == "decode" and worker["openCalls"]:
-                    return name
-            time.sleep(0.02)
-        raise AssertionError("no decode worker has a call")
+    def until(self, holds: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
+        """Waits until the workers are as wanted."""
+        end = time.monotonic() + 60
+        while not holds(workers := self.workers()):
+            assert time.monotonic() < end, workers
+            time.sleep(0.01)
+
+    def kill(self, name: str) -> None:
+        self.programs[name].send_signal(signal.SIGKILL)
+        self.programs[name].wait(20)
+
+    def until_at_rest(self) -> None:
+        """Nothing is held, by the router or by any worker that lives."""
+
+        def at_rest(workers: dict[str, dict[str, Any]]) -> bool:
+            held = ("leases", "openCalls", "stagedBytes", "kvUse")
+            text = self.http.get("/metrics").text.splitlines()
+            router = {"tandem_router_placed 0.0", "tandem_router_leases 0.0", "active_requests 1.0"} <= set(text)
+            return router and not any(w[what] for w in workers.values() for what in held)
+
+        self.until(at_rest)
 
     def until_ready(self, *names: str) -> None:
         end = time.monotonic() + 60
@@ -69,8 +82,8 @@ class Platform:
 
 
 @contextmanager
-def platform(folder: Path, *names: str) -> Iterator[Platform]:
-    """Workers are named for their role: prefill-0, decode-0, decode-1."""
+def platform(folder: Path, *names: str, **slow: dict[str, float]) -> Iterator[Platform]:
+    """Workers are named for their role: prefill-0, decode-0, decode-1. `slow` has times of a role's engines."""
     with ExitStack() as stack:
         endpoints, programs = [], {}
         for name in names:
@@ -83,7 +96,7 @@ def platform(folder: Path, *names: str) -> Iterator[Platform]:
                     "model": "sky",
                     "version": "v1",
                     "revision": "r1",
-                    "engine": EngineSpec(type="virtual", virtual=ENGINE),
+                    "engine": EngineSpec(type="virtual", virtual=ENGINE.model_copy(update=slow.get(role, {}))),
                     "kv_transfer": KvTransferSpec(lease_ttl=5),
                 }
             )
@@ -181,13 +194,69 @@ def test_nothing_is_left_at_the_workers(pair: Platform) -> None:
     raise AssertionError(pair.workers())
 
 
+STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+def text_of(client: openai.OpenAI, stream: bool, ask: dict[str, Any]) -> str:
+    if not stream:
+        return client.chat.completions.create(**ask).choices[0].message.content or ""
+    chunks = client.chat.completions.create(**ask, stream=True)
+    return "".join(c.delta.content or "" for chunk in chunks for c in chunk.choices)
+
+
+def busy(workers: dict[str, dict[str, Any]], role: str) -> list[str]:
+    """The workers of a role that have calls, by their own word."""
+    return [name for name, worker in workers.items() if worker["role"] == role and worker["openCalls"]]
+
+
+@STREAMED
+def test_a_prefill_worker_killed_while_it_computes_costs_no_answer(
+    tmp_path: Path, pair: Platform, stream: bool
+) -> None:
+    names = ("prefill-0", "prefill-1", "decode-0")
+    with (
+        platform(tmp_path, *names, prefill={"prefill_token_time": 0.01}) as here,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(text_of, here.openai(), stream, ASK)
+        here.until(lambda workers: bool(busy(workers, "prefill")))
+        (victim,) = busy(here.workers(), "prefill")
+        here.kill(victim)
+        assert answer.result(60) == text_of(pair.openai(), stream, ASK)
+        here.until_at_rest()
+        assert not here.workers()[victim]["connected"]
+
+
+@STREAMED
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+def test_a_worker_killed_between_prefill_and_the_first_byte_costs_no_answer(
+    tmp_path: Path, pair: Platform, role: str, stream: bool
+) -> None:
+    names = ("prefill-0", "prefill-1", "decode-0", "decode-1")
+    # Few tokens, so that decode may also compute them, where the kill comes before it has the KV.
+    ask = {**ASK, "messages": [{"role": "user", "content": "Why?"}]}
+    with (
+        platform(tmp_path, *names, decode={"prefill_token_time": 0.7}) as here,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(text_of, here.openai(), stream, ask)
+        here.until(lambda workers: bool(busy(workers, "decode")) and not busy(workers, "prefill"))
+        (decoding,) = busy(here.workers(), "decode")
+        # Prefill workers are asked in turn, the first one first.
+        here.kill(decoding if role == "decode" else "prefill-0")
+        assert answer.result(60) == text_of(pair.openai(), stream, ask)
+        here.until_at_rest()
+
+
 def test_a_decode_worker_killed_in_mid_stream_ends_the_stream_with_a_typed_error(tmp_path: Path) -> None:
     with platform(tmp_path, "prefill-0", "decode-0", "decode-1") as here:
         endless = {**ASK, "max_tokens": 8000, "stream": True, "extra_body": {"ignore_eos": True}}
         stream = iter(here.openai().chat.completions.create(**endless))
         next(stream)
-        here.programs[here.busy_decode()].send_signal(signal.SIGKILL)
+        here.until(lambda workers: bool(busy(workers, "decode")))
+        here.kill(busy(here.workers(), "decode")[0])
         with pytest.raises(openai.APIError, match="lost"):
             list(stream)
+        here.until_at_rest()
         # The other one goes on serving.
         assert here.openai().chat.completions.create(**ASK).choices[0].message.content
