@@ -5,33 +5,38 @@ moment and written together. Errors are written at once.
 """
 
 import asyncio
-import json
 import logging
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter as JsonLines
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 GATHER_SECONDS: Final = 0.2
 
 
-class JsonFormatter(logging.Formatter):
-    """A log record as a JSON object: time, level, logger, message, and the exception if there is one."""
+class JsonFormatter(JsonLines):
+    """A log record as a JSON object: time, level, logger, message, exception, and its extra fields, as workers log."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": timestamp(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
+    def __init__(self) -> None:
+        super().__init__(
+            ("levelname", "name", "message"),
+            timestamp="time",
+            rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
+            # uvicorn's message once more, with colours.
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],
+            json_default=str,
+        )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        moment: datetime = log_data.pop("time")
+        log_data["level"] = log_data["level"].lower()
+        return {"time": _rfc3339(moment), **log_data}
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -43,7 +48,11 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _rfc3339(datetime.fromtimestamp(seconds, UTC))
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Access(msgspec.Struct, omit_defaults=True):

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import logging
+import re
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tandem_api.topology import Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.__main__ import main
+from tandem_router.logs import JsonFormatter
 from tandem_router.measures import RATE_SECONDS, RECENT_SECONDS, Distribution, Rate, Recent
 from tandem_router.otel import OtlpTracer
 
@@ -237,3 +241,21 @@ async def test_the_workers_own_ttft_is_told(open_house: OpenHouse) -> None:
     async with open_house(decode=[fake("decode", "d0", timed)]) as h:
         await h.chat(STREAM)
         assert await h.metric('tandem_router_worker_ttft_seconds_sum{service="default/m",version="v1"}') == 0.25
+
+
+def test_the_programs_own_logs_are_json_lines_with_the_fields_that_workers_use() -> None:
+    logger = logging.getLogger("tandem_router.test")
+    try:
+        raise ValueError("what went wrong")
+    except ValueError:
+        made = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 1, "request %s", ("r1",), sys.exc_info(),
+            extra={"worker": "d0", "color_message": "\x1b[1mrequest\x1b[0m"},
+        )  # fmt: skip
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    said = json.loads(line)
+    assert list(said)[:4] == ["time", "level", "logger", "message"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said.pop("time"))
+    assert said.pop("exception").endswith("ValueError: what went wrong")
+    assert said == {"level": "error", "logger": "tandem_router.test", "message": "request r1", "worker": "d0"}
