@@ -78,6 +78,7 @@ class AsgiClient:
         self._messages: list[Message] = []
         self._unsent = 0
         self._held = bytearray()
+        self._largest = 0
         self._wake = asyncio.Event()
         self._began = False
         self._over = False
@@ -123,9 +124,11 @@ class AsgiClient:
             return
         if self._held or chunk[-2:] != EVENT_END:
             chunk = whole_events(self._held, chunk)
+            # An event that is larger than the limit is no fault of a client's.
+            self._largest = max(self._largest, len(chunk))
         if not chunk:
             return
-        if self._unsent > self._limit:
+        if self._unsent > self._limit + self._largest:
             self._finish(self._slow_end())
             self._leave("slow")
             return

@@ -62,6 +62,7 @@ class DirectClient:
         self._slow_end = slow_end
         self._chunked = cycle.scope["http_version"] == "1.1"
         self._held = bytearray()
+        self._largest = 0
         self._gone: Gone | None = None
         self._open = True
 
@@ -101,18 +102,17 @@ class DirectClient:
         if self._open:
             # A client of HTTP/1.0 knows no chunks: there, the end of the connection is the end of the body.
             framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-            body = self._framed(whole_events(self._held, chunk))
+            body = self._framed(self._whole(chunk))
             self._transport.write(self._head(status, headers, framing) + body)
 
     def write(self, chunk: bytes) -> None:
         if not self._open:
             return
         if self._held or chunk[-2:] != EVENT_END:
-            chunk = whole_events(self._held, chunk)
+            chunk = self._whole(chunk)
             if not chunk:
                 return
-        if self._protocol.flow.write_paused and self._transport.get_write_buffer_size() > self._limit:
-            # Before the write, so that one event that is larger than the limit is no reason.
+        if self._protocol.flow.write_paused and self._transport.get_write_buffer_size() > self._limit + self._largest:
             self._cut_off()
             return
         self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
@@ -127,6 +127,12 @@ class DirectClient:
         if self._open:
             self._transport.write(self._framed(chunk) + (b"0\r\n\r\n" if self._chunked else b""))
             self._complete()
+
+    def _whole(self, piece: bytes) -> bytes:
+        whole = whole_events(self._held, piece)
+        # An event that is larger than the limit is no fault of a client's.
+        self._largest = max(self._largest, len(whole))
+        return whole
 
     def _framed(self, chunk: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked and chunk else chunk

@@ -177,6 +177,46 @@ async def test_a_client_that_does_not_read_is_cut_off_and_stalls_nobody(open_hou
 
 
 @SERVERS
+async def test_a_client_that_is_cut_off_gets_no_half_event(open_house: OpenHouse, http: object) -> None:
+    async def pour(call: FakeCall) -> None:
+        call.started()
+        while not call.cancelled.is_set():
+            call.data(b"data: " + b"x" * 60_000, *[b"x" * 60_000] * 9, b"\n\n")
+            await asyncio.sleep(0)
+
+    async with (
+        open_house(decode=[fake("decode", "d0", pour)], http=http, max_unsent_bytes=2**18) as h,
+        connected(h, receive_buffer=4096) as c,
+    ):
+        c.writer.write(post())
+        await c.head()
+        await h.until(lambda: h.decode[0].calls[0].cancelled.is_set())
+        *poured, error, done, rest = (await c.chunks()).split(b"\n\n")
+        assert {len(event) for event in poured} == {600_006}
+        assert error.startswith(b'data: {"error"')
+        assert (done, rest) == (b"data: [DONE]", b"")
+
+
+@SERVERS
+async def test_one_event_larger_than_may_lie_unread_cuts_nobody_off(open_house: OpenHouse, http: object) -> None:
+    event = b"data: " + b"x" * 2**23 + b"\n\n"
+
+    async def one(call: FakeCall) -> None:
+        call.started()
+        call.data(*(event[n : n + 2**16] for n in range(0, len(event), 2**16)), b"data: [DONE]\n\n")
+        call.finished()
+
+    async with (
+        open_house(decode=[fake("decode", "d0", one)], http=http, max_unsent_bytes=2**18) as h,
+        connected(h) as c,
+    ):
+        c.writer.write(post())
+        await c.head()
+        await h.until(lambda: not h.router.open)
+        assert await c.chunks() == event + b"data: [DONE]\n\n"
+
+
+@SERVERS
 async def test_a_client_that_vanishes_is_noticed_while_nothing_is_sent(open_house: OpenHouse, http: object) -> None:
     async with open_house(decode=[fake("decode", "d0", hang)], http=http) as h:
         async with connected(h) as c:
