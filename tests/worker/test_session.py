@@ -232,6 +232,27 @@ async def test_an_error_of_a_kind_reaches_the_router(running, engine, error, cod
     assert (end.code, end.message, end.param, end.type) == (code, error.message, error.param, error.type)
 
 
+async def test_a_call_that_ends_with_its_data_needs_no_frame_for_its_end(running, engine):
+    async def answer(call: Call, reply: Reply) -> Outcome:
+        done = asyncio.get_running_loop().create_future()
+
+        def step() -> None:
+            reply.started(200, SSE, 0, pb.KvReport())
+            reply.data(b"data: all\n\n")
+            done.set_result(None)
+
+        asyncio.get_running_loop().call_soon(step)
+        await done
+        return Outcome(pb.Usage())
+
+    engine.answering = answer
+    async with running(engine=engine) as worker, worker.session() as router:
+        await router.submit(1, {})
+        await router.end_of(1)
+        (frame,) = [frame for frame in router.frames if frame.data_calls or frame.finished]
+    assert (list(frame.data), len(frame.finished)) == ([b"data: all\n\n"], 1)
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret 10.0.0.7"), TimeoutError(), asyncio.CancelledError()])
 async def test_an_unforeseen_error_is_internal_and_tells_clients_nothing(running, engine, error, caplog):
     async def answer(call: Call, reply: Reply) -> Outcome:

@@ -1,7 +1,7 @@
 """The one writer of a session: sends the outbox's frames, each at its time.
 
 grpc.aio breaks when two tasks write to one call, so everything goes through here. A frame takes what one turn of the
-loop has put into the outbox; where calls that stream have nothing in it yet, it waits FRAME_WAIT_SECONDS for them. A
+loop has put into the outbox, and the ends of calls that follow in the next; where calls that stream have nothing in it yet, it waits FRAME_WAIT_SECONDS for them. A
 router that does not read ends its session: the worker's memory is not its buffer.
 """
 
@@ -65,6 +65,7 @@ class Sender:
         try:
             while True:
                 await self._go.wait()
+                await asyncio.sleep(0)  # a call that has just said its last data ends in this turn: in the same frame
                 await self._send()
         finally:
             self._ended = True
