@@ -49,7 +49,7 @@ VLLM_WEATHER = Weather(
     max_tokens=(1, 16),
     kills=0.1,
     stops=0.0,
-    stalls=0.0,
+    stalls=0.08,
     asks=24,
     endless_tokens=1200,
 )

@@ -46,6 +46,7 @@ async def test_fifty_storms_on_real_vllm_lose_nothing(
     print(report)
     assert not report.faults, str(report)
     assert report.kills == 5
+    assert report.troubles["cut off"], str(report)
     assert report.complete > report.shots / 4, str(report)
 
 

@@ -181,7 +181,7 @@ class VllmEngine:
         )
 
     def totals(self) -> Mapping[str, int]:
-        return dict(self._watch.totals)
+        return {**self._watch.totals, "leases_expired": self._holder.expired}
 
     async def check(self) -> None:
         await self._serving.check()

@@ -64,6 +64,11 @@ class Holder:
     def limits(self) -> LeaseLimits:
         return self._book.limits
 
+    @property
+    def expired(self) -> int:
+        """See `LeaseBook.expired`."""
+        return self._book.expired
+
     def reserve(self, size: int) -> bytes:
         """A fresh lease, with room for so many bytes.
 
