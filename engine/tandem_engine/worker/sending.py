@@ -1,8 +1,9 @@
 """The one writer of a session: sends the outbox's frames, each at its time.
 
 grpc.aio breaks when two tasks write to one call, so everything goes through here. A frame takes what one turn of the
-loop has put into the outbox, and the ends of calls that follow in the next; where calls that stream have nothing in it yet, it waits FRAME_WAIT_SECONDS for them. A
-router that does not read ends its session: the worker's memory is not its buffer.
+loop has put into the outbox, and the ends of calls that follow in the next; where calls that stream have nothing in it
+yet, it waits FRAME_WAIT_SECONDS for them. A router that does not read ends its session: the worker's memory is not its
+buffer.
 """
 
 import asyncio
