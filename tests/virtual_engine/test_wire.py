@@ -288,5 +288,7 @@ async def test_another_model_is_not_found(engine: VirtualEngine) -> None:
 
 
 async def test_unknown_fields_and_too_much_are_tolerated(engine: VirtualEngine) -> None:
-    reply, _ = await ask(engine, chat(temperature=3, top_p=1.5, top_k=-1, frequency_penalty=1, metadata={"a": 1}, later="field"))
+    reply, _ = await ask(
+        engine, chat(temperature=3, top_p=1.5, top_k=-1, frequency_penalty=1, metadata={"a": 1}, later="field")
+    )
     assert reply.status == 200
