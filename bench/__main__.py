@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 
 from bench import kv, router, ttft
-from bench.router import log_file
+from bench.processes import log_file
 
 MEASUREMENTS: dict[str, Callable[[], object]] = {
     "router": router.run,

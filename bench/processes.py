@@ -1,6 +1,7 @@
 """Programs that a measurement starts: their first line, their answers, and what they cost."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -116,3 +117,16 @@ def load(port: int, connections: int, rounds: int, tokens: int, *, stream: bool 
     done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     tally: dict[str, Any] = json.loads(done.stdout)
     return tally
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def log_file(name: str) -> Path:
+    folder = ROOT / "build" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"

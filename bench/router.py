@@ -6,7 +6,6 @@ gRPC, vllm-router from an HTTP upstream that steps as they do. Only the router's
 """
 
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.processes import ROOT, Program, Server, load, program, server
+from bench.processes import ROOT, Program, Server, free_port, load, log_file, program, server
 
 VLLM_ROUTER = "vllm-router==0.1.17"
 TOKENS = 64
@@ -76,13 +75,6 @@ def percentile(values: list[float], quantile: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[quantile - 1]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def vllm_router() -> Path:
     """The peer's program, in a venv of its own that is made once."""
     venv = ROOT / "build" / "vllm-router"
@@ -119,12 +111,6 @@ def ours(workers: int, step: float) -> Iterator[tuple[Program, Server]]:
         argv = [sys.executable, "-m", "tandem_router", "--topology", str(topology), "--port", str(port)]
         with server(argv, port, "/readyz", log_file("tandem-router")) as router:
             yield source, router
-
-
-def log_file(name: str) -> Path:
-    folder = ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.log"
 
 
 def measure(source: Program, router: Server, row: Row) -> Cost:

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.processes import ROOT
-from bench.router import free_port, log_file
+from bench.processes import ROOT, free_port, log_file
 
 PROMPT_TOKENS = (100, 500, 1000)
 REQUESTS = 9

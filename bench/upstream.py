@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from functools import partial
 from typing import cast
 
 LATE_SECONDS = 0.005
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
 async def serve(servers: int, step: float) -> None:
     loop = asyncio.get_running_loop()
     steps = [Steps(step) for _ in range(servers)]
-    listening = [await loop.create_server(lambda s=s: Connection(s), "127.0.0.1", 0) for s in steps]  # type: ignore[misc]
+    listening = [await loop.create_server(partial(Connection, s), "127.0.0.1", 0) for s in steps]
     tasks = [asyncio.create_task(s.run(step * i / servers)) for i, s in enumerate(steps)]
     print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in listening]}), flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):

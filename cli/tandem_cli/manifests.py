@@ -1,8 +1,10 @@
 """Manifest files as commands take them: several of them, with one text for all that is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import click
 from tandem_api.inference_service import InferenceService
 from tandem_api.manifest import ManifestError, load
 from tandem_operator.planning import taken
@@ -39,3 +41,16 @@ def _check_names(services: Sequence[InferenceService]) -> None:
     for key, owner in taken(services).items():
         model = next(service.model for service in services if service.key == key)
         raise Failed(f"{owner} and {key} both serve the model {model!r}", "give one of them another spec.model")
+
+
+def files_option(*, required: bool, default: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `-f`, given to a command as `files`. `default` tells what is taken without it."""
+    return click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        required=required,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"A manifest of InferenceServices; may be given several times.{default and f' Default: {default}.'}",
+    )

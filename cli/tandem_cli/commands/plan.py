@@ -6,19 +6,11 @@ import click
 import yaml
 from tandem_operator.planning import plan, rehearse
 
-from tandem_cli.manifests import load_files
+from tandem_cli.manifests import files_option, load_files
 
 
 @click.command("plan", epilog="Example: tandem plan -f llama.yaml --engine virtual -o json | jq '.[].kind'")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A manifest; may be given several times.",
-)
+@files_option(required=True)
 @click.option("--engine", type=click.Choice(["virtual"]), help="virtual: as a rehearsal without GPUs.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", help="Default: yaml.")
 def command(files: tuple[Path, ...], engine: str | None, output: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tandem_cli.defaults import DEFAULT_URL
+from tandem_cli.manifests import files_option
 from tandem_cli.options import platform_options, settings_of
 from tandem_cli.planning import make_plans
 from tandem_cli.platform import Platform
@@ -23,14 +24,7 @@ Examples:
 
 
 @click.command("up", epilog=_EXAMPLES)
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A manifest of InferenceServices; may be given several times. Default: SmolLM2-135M-Instruct.",
-)
+@files_option(required=False, default="SmolLM2-135M-Instruct")
 @platform_options
 def command(files: tuple[Path, ...], engine: str | None, **given: Any) -> None:
     """Run models on this machine, each worker a process, behind one router, and serve them until Ctrl-C.

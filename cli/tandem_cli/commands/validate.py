@@ -4,22 +4,14 @@ from pathlib import Path
 
 import click
 
-from tandem_cli.manifests import load_files
+from tandem_cli.manifests import files_option, load_files
 
 
 @click.command(
     "validate",
     epilog="Example: tandem validate -f llama.yaml -f smollm2.yaml",
 )
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A manifest; may be given several times.",
-)
+@files_option(required=True)
 def command(files: tuple[Path, ...]) -> None:
     """Check manifests: every problem with its line, its path and what would be right.
 
