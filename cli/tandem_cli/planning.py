@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tandem_operator.planning import ServicePlan, plan, rehearse
+from tandem_operator.planning import ServicePlan, plan_services, rehearse
 
 from tandem_cli.failing import Failed
 from tandem_cli.manifests import load_files
@@ -21,7 +21,7 @@ def make_plans(files: Sequence[Path], *, virtual: bool) -> tuple[ServicePlan, ..
         Failed: a manifest is wrong, or its engine is not installed.
     """
     services = load_files(files or [DEMO])
-    plans = plan([rehearse(service) for service in services] if virtual else services)
+    plans = plan_services([rehearse(service) for service in services] if virtual else services)
     types = {revision.effective.engine.type for service in plans for revision in service.revisions}
     if "vllm" in types and find_spec("vllm") is None:
         raise Failed("vLLM is not installed in this Python environment", VLLM_HINT)

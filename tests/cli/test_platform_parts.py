@@ -13,7 +13,7 @@ from tandem_cli.platform import PlatformError, parse_gpus
 from tandem_cli.platform.gpus import deal
 from tandem_cli.platform.routing import write_topology
 from tandem_cli.platform.workers import Worker, make_workers
-from tandem_operator.planning import plan, rehearse
+from tandem_operator.planning import plan_services, rehearse
 
 MANIFEST = """
 apiVersion: tandem.dev/v1alpha1
@@ -36,19 +36,19 @@ def devices(worker: Worker) -> str | None:
 
 
 def test_every_replica_is_a_worker_of_its_own() -> None:
-    workers = make_workers(plan(rehearse(service) for service in services()), gpus=None)
+    workers = make_workers(plan_services(rehearse(service) for service in services()), gpus=None)
     assert [worker.name for worker in workers] == ["llama-v1-prefill-0", "llama-v1-prefill-1", "llama-v1-decode-0"]
     assert {worker.role for worker in workers[:2]} == {"prefill"}
 
 
 def test_gpus_are_dealt_by_the_limits_in_order() -> None:
-    workers = make_workers(plan(services()), gpus=("0", "1", "3", "GPU-4"))
+    workers = make_workers(plan_services(services()), gpus=("0", "1", "3", "GPU-4"))
     assert [devices(worker) for worker in workers] == ["0", "1", "3,GPU-4"]
 
 
 def test_too_few_gpus_are_said_with_who_asks_for_how_many() -> None:
     with pytest.raises(PlatformError) as raised:
-        make_workers(plan(services()), gpus=("0", "1"))
+        make_workers(plan_services(services()), gpus=("0", "1"))
     assert str(raised.value) == (
         "the workers ask for 4 GPUs (llama-v1-prefill-0: 1, llama-v1-prefill-1: 1, llama-v1-decode-0: 2), "
         "and --gpus names 2"
@@ -58,19 +58,19 @@ def test_too_few_gpus_are_said_with_who_asks_for_how_many() -> None:
 
 def test_a_manifest_that_asks_for_gpus_wants_them_named() -> None:
     with pytest.raises(PlatformError, match="--gpus names none"):
-        make_workers(plan(services()), gpus=None)
+        make_workers(plan_services(services()), gpus=None)
 
 
 def test_named_gpus_go_to_ranks_where_a_manifest_has_no_limits() -> None:
     plain = MANIFEST.replace("resources: {limits: {nvidia.com/gpu: 1}}", "").replace(
         ", resources: {limits: {nvidia.com/gpu: 2}}", ""
     )
-    workers = make_workers(plan(services(plain)), gpus=("0", "1", "2", "3"))
+    workers = make_workers(plan_services(services(plain)), gpus=("0", "1", "2", "3"))
     assert [devices(worker) for worker in workers] == ["0", "1", "2,3"]
 
 
 def test_a_rehearsal_needs_no_gpus() -> None:
-    workers = make_workers(plan(rehearse(service) for service in services()), gpus=None)
+    workers = make_workers(plan_services(rehearse(service) for service in services()), gpus=None)
     assert [devices(worker) for worker in workers] == [None, None, None]
 
 
@@ -98,20 +98,20 @@ def test_wrong_gpus_are_refused(text: str, says: str) -> None:
 def test_claims_exist_only_in_a_cluster() -> None:
     claim = MANIFEST.replace("hf://meta-llama/Llama-3.1-8B-Instruct", "pvc://weights/llama")
     with pytest.raises(PlatformError, match=r"llama-v1-prefill-0 can't run on this machine: volume .* persistent"):
-        make_workers(plan(services(claim)), gpus=("0", "1", "2", "3"))
+        make_workers(plan_services(services(claim)), gpus=("0", "1", "2", "3"))
 
 
 def test_services_of_other_namespaces_keep_names_of_their_own() -> None:
     other = MANIFEST.replace("{name: llama}", "{name: llama, namespace: lab}").replace("llama-3.1-8b", "other")
     both = services(MANIFEST + "---" + other)
-    workers = make_workers(plan(rehearse(service) for service in both), gpus=None)
+    workers = make_workers(plan_services(rehearse(service) for service in both), gpus=None)
     names = [worker.name for worker in workers]
     assert len(set(names)) == len(names) == 6
     assert "lab-llama-v1-decode-0" in names
 
 
 def test_the_topology_has_reachable_workers_of_every_version(tmp_path: Path) -> None:
-    plans = plan(rehearse(service) for service in services())
+    plans = plan_services(rehearse(service) for service in services())
     workers = make_workers(plans, gpus=None)
     file = tmp_path / "topology.json"
     file.write_text("what stood here before")

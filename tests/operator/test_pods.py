@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tandem_api.inference_service import InferenceService
 from tandem_api.worker import WorkerConfig
-from tandem_operator.planning import RolePlan, Settings, plan, plan_service
+from tandem_operator.planning import RolePlan, Settings, plan_service, plan_services
 
 from tests.operator.making import service, version
 
@@ -35,7 +35,7 @@ def named(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def all_samples(samples: Mapping[str, InferenceService]) -> Iterator[RolePlan]:
-    for service_plan in plan(samples.values()):
+    for service_plan in plan_services(samples.values()):
         for revision in service_plan.revisions:
             yield from revision.roles
 

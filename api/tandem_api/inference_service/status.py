@@ -40,20 +40,44 @@ class RoleStatus(Spec):
     """Label selector of the pods, for the scale subresource."""
 
 
+class RevisionState(Spec):
+    """Workers of a version that were started alike. Routers act on this."""
+
+    name: Word
+    disaggregated: bool = True
+    """Whether prefill workers compute its prompts."""
+    traffic: bool = True
+    """Whether requests may begin on it; where not, those that run end in peace."""
+    asked: Word = ""
+    """A hash of what was asked for when it was made: the same again means this revision."""
+    image: Word = ""
+    """The image that its workers run, resolved once."""
+    source: Word = ""
+    """The source that its workers serve, resolved once."""
+
+
 class VersionState(Spec):
-    """One version as it is served."""
+    """One version as it is served. Routers act on its name, weight, revisions and `held`."""
 
     name: Word
     revision: Word = ""
-    """The revision that serves, or comes up."""
+    """The revision that is wanted: it serves, or comes up."""
     previous_revision: Word = ""
     """The revision that it replaces, while it does."""
+    revisions: Annotated[tuple[RevisionState, ...], Field(max_length=16)] = ()
+    """The revisions that exist, those that requests prefer first."""
+    held: bool = False
+    """No pair is left for a moment, as a rollout with maxSurge 0 demands, and one is to come: requests wait for it."""
     weight: int | None = None
-    """Percent of the traffic that spec asks for."""
+    """Percent of the traffic that it is to have."""
     effective_weight: int = 0
     """Percent of the traffic that is really served."""
+    share_moved_to: Annotated[tuple[Word, ...], Field(max_length=16)] = ()
+    """The versions that have its share while it is not ready."""
     prefill: RoleStatus | None = None
+    """Its prefill workers."""
     decode: RoleStatus | None = None
+    """Its decode workers."""
 
 
 class Summary(Spec):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 import yaml
-from tandem_operator.planning import plan, rehearse
+from tandem_operator.planning import plan_services, rehearse
 
 from tandem_cli.manifests import files_option, load_files
 
@@ -19,7 +19,7 @@ def command(files: tuple[Path, ...], engine: str | None, output: str) -> None:
     `tandem up` runs these pod templates as processes, the operator makes Deployments of them.
     """
     services = load_files(files)
-    planned = plan([rehearse(service) for service in services] if engine else services)
+    planned = plan_services([rehearse(service) for service in services] if engine else services)
     objects: list[object] = []
     for service in planned:
         for revision in service.revisions:

@@ -23,6 +23,10 @@ class Settings:
     """A `kubernetes.io/tls` Secret with ca.crt: workers then speak mutual TLS only."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Of every worker, such as OTEL_EXPORTER_OTLP_ENDPOINT; a manifest's own go before them."""
+    image_pull_policy: str | None = None
+    """Of versions that say nothing of it."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets in the services' namespaces, beside those that a manifest names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from tandem_api.inference_service import InferenceService
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, VersionRoutes, WorkerEndpoint
 
-from tandem_operator.planning.plan import RevisionPlan, ServicePlan
 from tandem_operator.planning.resolving import Role
+from tandem_operator.planning.wanted import RevisionPlan, ServicePlan
 
 
 @dataclass(frozen=True, slots=True)
