@@ -21,6 +21,7 @@ class WorkerStatus(Spec):
     ready: bool
     """Its engine can answer, and it takes calls."""
     draining: bool
+    """It finishes the calls that it has: by its own word, or because its pod terminates."""
     open_calls: int
     running: int
     waiting: int
@@ -38,6 +39,8 @@ class VersionStatus(Spec):
     """Percent, as asked for."""
     effective_weight: int
     """Percent that is really served: an unready version's share goes to the others."""
+    held: bool = False
+    """No pair is left for a moment, and one is to come: its requests wait, unless another version serves them."""
     ttft_p95_seconds: float | None
     """Over the last minutes of this router; None without requests."""
     requests: int
@@ -57,6 +60,8 @@ class ServiceStatus(Spec):
     name: str
     namespace: str
     model: str
+    observed: str = ""
+    """The InferenceService's metadata.resourceVersion whose status this router acts on; empty with a topology file."""
     queued: int
     """Requests that wait in this router for a place."""
     versions: tuple[VersionStatus, ...]

@@ -21,6 +21,11 @@ class WorkerEndpoint(_Strict):
     name: str
     role: Literal["prefill", "decode"]
     address: str
+    ready: bool = True
+    """It counts as serving: a router that starts waits for a session to it. Routers connect to the others, too, and
+    what a worker itself says decides whether it gets calls."""
+    terminating: bool = False
+    """It finishes the calls that it has and gets no others."""
 
 
 class RevisionEndpoints(_Strict):
@@ -29,6 +34,8 @@ class RevisionEndpoints(_Strict):
     name: str
     disaggregated: bool
     """False: the version has no prefill role, and decode workers serve alone."""
+    traffic: bool = True
+    """Whether requests may begin on it. Those that hold something of it finish on it in any case."""
     workers: tuple[WorkerEndpoint, ...] = ()
 
 
@@ -38,6 +45,8 @@ class VersionRoutes(_Strict):
     name: str
     weight: int = Field(ge=0, le=100)
     revisions: tuple[RevisionEndpoints, ...] = ()
+    held: bool = False
+    """No pair is left for a moment, and one is to come: requests wait for it up to `queue_timeout`."""
 
 
 class ServiceRoutes(_Strict):
@@ -49,6 +58,10 @@ class ServiceRoutes(_Strict):
     created: int = 0
     routing: RoutingSpec
     versions: tuple[VersionRoutes, ...]
+    queue_timeout: float = Field(120.0, ge=0)
+    """`rollout.queueTimeout`, in seconds."""
+    observed: str = ""
+    """The resource's metadata.resourceVersion whose status this is; empty where it comes from a file."""
 
 
 class Topology(_Strict):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from tandem_api.inference_service import InferenceService
 from tandem_api.manifest import ManifestError, load
-from tandem_operator.planning import taken
+from tandem_api.ownership import Claim, taken
 
 from tandem_cli.failing import Failed
 
@@ -38,7 +38,7 @@ def _check_names(services: Sequence[InferenceService]) -> None:
     for key in keys:
         if keys.count(key) > 1:
             raise Failed(f"InferenceService {key} is there twice", "rename one of them, or leave one file out")
-    for key, owner in taken(services).items():
+    for key, owner in taken(Claim(s.key, s.model, s.metadata.creation_timestamp) for s in services).items():
         model = next(service.model for service in services if service.key == key)
         raise Failed(f"{owner} and {key} both serve the model {model!r}", "give one of them another spec.model")
 

@@ -1,7 +1,7 @@
 """What routers are told."""
 
 from tandem_api.topology import ServiceRoutes
-from tandem_operator.planning import Endpoint, plan_service, routes, taken
+from tandem_operator.planning import Endpoint, plan_service, routes
 
 from tests.operator.making import service, version
 
@@ -74,13 +74,3 @@ def test_a_challenger_comes_last_and_begins_with_nothing() -> None:
 def test_an_experiments_fixed_weight_is_the_challengers() -> None:
     asked = service(versions=PAIR, experiment={**EXPERIMENT, "weight": 30})
     assert [(one.name, one.weight) for one in routes(plan_service(asked), []).versions] == [("v2", 70), ("v1", 30)]
-
-
-def test_the_older_service_keeps_a_model_name() -> None:
-    old = service("b", model="m", created="2025-01-01T00:00:00Z")
-    young = service("a", model="m", created="2025-01-02T00:00:00Z")
-    assert taken([young, old, service("c")]) == {"default/a": "default/b"}
-
-
-def test_of_services_without_an_age_the_first_keeps_a_model_name() -> None:
-    assert taken([service("b", model="m"), service("a", model="m")]) == {"default/a": "default/b"}

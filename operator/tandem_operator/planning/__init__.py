@@ -8,7 +8,7 @@ render the very same. `plan` is the operator's: the next step from what a cluste
 from tandem_operator.planning.rehearsal import rehearse
 from tandem_operator.planning.resolving import ROLES, EffectiveVersion, Role, Settings, resolve
 from tandem_operator.planning.revisions import revision_of
-from tandem_operator.planning.routes import Endpoint, routes, taken
+from tandem_operator.planning.routes import Endpoint, routes
 from tandem_operator.planning.wanted import RevisionPlan, RolePlan, ServicePlan, plan_service, plan_services
 
 __all__ = [
@@ -26,5 +26,4 @@ __all__ = [
     "resolve",
     "revision_of",
     "routes",
-    "taken",
 ]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tandem_api.inference_service import InferenceService
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, VersionRoutes, WorkerEndpoint
 
 from tandem_operator.planning.resolving import Role
@@ -37,6 +36,7 @@ def routes(plan: ServicePlan, endpoints: Iterable[Endpoint], created: int = 0) -
         model=service.model,
         created=created,
         routing=service.spec.routing,
+        queue_timeout=service.spec.rollout.queue_timeout,
         versions=tuple(
             VersionRoutes(
                 name=wanted.version,
@@ -46,20 +46,6 @@ def routes(plan: ServicePlan, endpoints: Iterable[Endpoint], created: int = 0) -
             for wanted in plan.revisions
         ),
     )
-
-
-def taken(services: Iterable[InferenceService]) -> dict[str, str]:
-    """Services whose model name belongs to another one: namespace/name of each, with the owner's.
-
-    The older keeps the name; of equally old ones, and of those without an age, the one that comes first.
-    """
-    owners: dict[str, str] = {}
-    losers: dict[str, str] = {}
-    for service in sorted(services, key=lambda service: service.metadata.creation_timestamp):
-        owner = owners.setdefault(service.model, service.key)
-        if owner != service.key:
-            losers[service.key] = owner
-    return losers
 
 
 def _revisions(wanted: RevisionPlan, running: Sequence[Endpoint]) -> tuple[RevisionEndpoints, ...]:
