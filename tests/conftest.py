@@ -9,6 +9,8 @@ import pytest
 
 from tests import tiny_model as tool
 
+pytest_plugins = ["tests.cluster.plugin"]
+
 
 def _cached_model(arch: tool.Arch) -> Path:
     """A tiny model in the cache, under the hash of the tool that made it: a changed tool makes another."""

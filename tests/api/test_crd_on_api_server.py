@@ -1,12 +1,6 @@
-"""A real API server takes and refuses what `tandem_api.manifest` does.
-
-Runs where TANDEM_TEST_KUBECONFIG names a cluster to which a CustomResourceDefinition may be applied, and kubectl is on
-the PATH.
-"""
+"""A real API server takes and refuses what `tandem_api.manifest` does."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,21 +12,16 @@ from tandem_api.crd import crd, to_yaml
 from tandem_api.manifest import load
 
 from tests.api.refused import REFUSED, Refused, good
+from tests.cluster.cluster import Cluster
 
-CONFIG = os.environ.get("TANDEM_TEST_KUBECONFIG", "")
 SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").glob("*.yaml"))
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.skipif(
-    not (CONFIG and shutil.which("kubectl")), reason="needs kubectl, and a cluster in TANDEM_TEST_KUBECONFIG"
-)
-
 
 @pytest.fixture(scope="module")
-def kubectl() -> Kubectl:
+def kubectl(cluster: Cluster) -> Kubectl:
     def run(*args: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        command = ["kubectl", f"--kubeconfig={CONFIG}", *args]
-        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+        return cluster.kubectl(*args, given=given, check=False)
 
     applied = run("apply", "--server-side", "--force-conflicts", "-f", "-", given=to_yaml())
     assert applied.returncode == 0, applied.stderr

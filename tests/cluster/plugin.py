@@ -1,0 +1,64 @@
+"""The fixtures of tests on a cluster, for tests of every room. README.md beside this file tells how to use them.
+
+A test that asks for `cluster` is marked `cluster`, so that `make test-cluster` can run these alone.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.control_plane import running_control_plane
+from tests.cluster.network import may_make_networks
+from tests.cluster.tools import ToolsMissing, find_clients, find_tools
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cluster: needs a Kubernetes API server; fixtures of tests/cluster start one")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("cluster")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster without nodes, one for the whole test run; of the developer's where TANDEM_TEST_KUBECONFIG names it."""
+    try:
+        given = os.environ.get("TANDEM_TEST_KUBECONFIG")
+        if given:
+            yield Cluster(Path(given), find_clients(os.environ), None)
+            return
+        tools = find_tools(os.environ)
+        if not may_make_networks():
+            raise ToolsMissing("the test cluster needs a network of its own: run as root, or start with "
+                               "`unshare --user --map-root-user`")  # fmt: skip
+    except ToolsMissing as missing:
+        if os.environ.get("CI") or os.environ.get("TANDEM_TEST_CLUSTER") == "required":
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+    with running_control_plane(tools, tmp_path_factory.mktemp("cluster") / "control-plane") as plane:
+        yield Cluster(plane.kubeconfig, tools.clients, plane)
+
+
+@pytest.fixture
+def inside_cluster(cluster: Cluster) -> Iterator[None]:
+    """The test's own sockets, and the programs that it starts, are in the cluster's network."""
+    with cluster.entered():
+        yield
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for one test, in which only restricted pods are admitted."""
+    name = f"test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
