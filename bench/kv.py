@@ -11,7 +11,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tandem_engine.kv.client import KvClient, Source
 from tandem_engine.kv.leases import LeaseLimits
@@ -47,15 +47,16 @@ def holder() -> None:
         sys.stdin.read()
 
 
-def rate(move: Callable[[], None], times: int) -> float:
-    """Bytes per second, the median of some moves after one to warm up."""
-    move()
-    seconds = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        move()
-        seconds.append(time.perf_counter() - begin)
-    return TOTAL / statistics.median(seconds)
+def rates(moves: Sequence[Callable[[], None]], times: int) -> list[float]:
+    """Bytes per second of each, the median of some moves. They take turns, so that a busy machine slows all of them."""
+    seconds: list[list[float]] = [[] for _ in moves]
+    for turn in range(times + 1):
+        for taken, move in zip(seconds, moves, strict=True):
+            begin = time.perf_counter()
+            move()
+            if turn:  # the first one warms up
+                taken.append(time.perf_counter() - begin)
+    return [TOTAL / statistics.median(taken) for taken in seconds]
 
 
 def run(times: int = 15) -> dict[str, float]:
@@ -73,7 +74,7 @@ def run(times: int = 15) -> dict[str, float]:
                     while got < len(layer):
                         got += peer.recv_into(layer[got:])
 
-        grpc, tcp = rate(by_grpc, times), rate(by_tcp, times)
+        grpc, tcp = rates([by_grpc, by_tcp], times)
     print(f"KV of 1,024 tokens, {TOTAL / 1e6:.0f} MB: grpc {grpc / 1e9:.2f} GB/s, tcp {tcp / 1e9:.2f} GB/s, ", end="")
     print(f"ratio {grpc / tcp:.2f} (aim {AIM})")
     return {"grpc": grpc, "tcp": tcp}

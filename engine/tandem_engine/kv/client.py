@@ -16,6 +16,7 @@ from tandem_proto.channels import Tls, sync_channel
 from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.errors import KvGone
+from tandem_engine.kv.allocator import keep_freed_memory
 from tandem_engine.kv.assembly import Assembly, FetchFailed, FetchReason
 from tandem_engine.kv.pieces import STREAM_OPTIONS
 from tandem_engine.kv.server import SERVICE
@@ -121,13 +122,17 @@ class Fetch:
 
 
 class KvClient:
-    """Channels to holders, made when first needed. A context manager: leaving closes them, which ends what runs."""
+    """Channels to holders, made when first needed. A context manager: leaving closes them, which ends what runs.
+
+    Making one sets how this process's malloc treats freed memory: see `allocator`.
+    """
 
     def __init__(self, tls: Tls | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._tls = tls
         self._clock = clock
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
+        keep_freed_memory()
 
     def __enter__(self) -> "KvClient":
         return self

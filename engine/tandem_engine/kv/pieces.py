@@ -13,8 +13,12 @@ import xxhash
 STREAM_OPTIONS: Final = (
     ("grpc.http2.max_frame_size", 4 * 2**20),
     ("grpc.http2.lookahead_bytes", 16 * 2**20),
+    ("grpc.experimental.tcp_min_read_chunk_size", 2**20),
+    ("grpc.experimental.tcp_read_chunk_size", 2**20),
+    ("grpc.experimental.tcp_max_read_chunk_size", 4 * 2**20),
 )
-"""Of channels and servers that move KV: large frames and a window that is open at once. Measured: a tenth less CPU."""
+"""Of channels and servers that move KV: large frames, a window that is open at once, and read buffers of the size of a
+message: of many small ones gRPC would put each message together. Measured together: a fifth less CPU."""
 
 _LAYER: Final = b"\x08"
 _OFFSET: Final = b"\x10"

@@ -17,6 +17,7 @@ from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.errors import KvGone, Overloaded
 from tandem_engine.kv import pieces
+from tandem_engine.kv.allocator import keep_freed_memory
 from tandem_engine.kv.staging import StagedKv, Staging
 
 SERVICE: Final = "tandem.v1.KvTransfer"
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 class KvServer:
     """A context manager: entering binds and serves, leaving ends open fetches and frees the port.
+
+    Entering also sets how this process's malloc treats freed memory: see `allocator`.
 
     Args:
         staging: what is served.
@@ -73,6 +76,7 @@ class KvServer:
         Raises:
             RuntimeError: the address can't be bound.
         """
+        keep_freed_memory()
         server = grpc.server(self._pool, options=[*CHANNEL_OPTIONS, *pieces.STREAM_OPTIONS, ("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((self._handlers(),))
         self._port = listen(server, self._address, self._tls)
