@@ -22,12 +22,15 @@ test: install  ## every test, real vLLM included
 test-cluster: install  ## the tests on a Kubernetes control plane alone
 	$(BIN)/pytest -m cluster
 
-check: install  ## lint, format, types, walls, generated code
+check: install  ## lint, format, types, walls, generated code, chart
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	proto/generate --check
+	$(BIN)/python charts/generate --check
+	@if command -v helm >/dev/null; then helm lint --strict charts/tandem; \
+	  else echo "helm is not on the PATH: the chart was not linted."; fi
 
 bench: install  ## what the router and the KV transfer cost, beside their peers
 	$(BIN)/python -m bench
@@ -46,6 +49,9 @@ lock: install  ## resolves requirements/lock.txt again
 	$(UV) pip compile --quiet $(TORCH) --override requirements/overrides.txt --universal --no-header --no-annotate \
 	  --no-emit-find-links --extra $(subst $(comma), --extra ,$(EXTRAS)) --output-file requirements/lock.txt pyproject.toml
 
+chart: install  ## writes what chart and docs hold of the code again
+	$(BIN)/python charts/generate
+
 proto: install  ## writes the code of proto/**/*.proto again
 	proto/generate
 
@@ -55,4 +61,4 @@ clean:  ## removes what make has made
 
 comma := ,
 
-.PHONY: help demo test test-cluster check bench install lock proto clean
+.PHONY: help demo test test-cluster check bench install lock chart proto clean
