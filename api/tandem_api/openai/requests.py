@@ -76,7 +76,7 @@ class Sampling(Lenient):
     ignore_eos: bool
 
 
-R = TypeVar("R", bound=SamplingRequest)
+R = TypeVar("R", bound=BaseModel)
 
 
 def parse(kind: type[R], body: bytes) -> R:

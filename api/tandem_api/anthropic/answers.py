@@ -1,0 +1,111 @@
+"""Messages: the answer, whole and as the events of a stream.
+
+The events' grammar: `message_start (content_block_start content_block_delta* content_block_stop)* message_delta
+message_stop`, blocks numbered from 0, each closed before the next begins (requirements 2.4, 16.2).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tandem_api.anthropic.errors import error_event
+from tandem_api.openai.answers import compact
+from tandem_api.replies import Block, Events, Finish, Reply, Text, Thinking, ToolCall, Usage
+
+STOP_REASONS: Final = {
+    Finish.STOP: "end_turn",
+    Finish.LENGTH: "max_tokens",
+    Finish.TOOL_CALLS: "tool_use",
+    Finish.CONTENT_FILTER: "refusal",
+    Finish.STOP_SEQUENCE: "stop_sequence",
+}
+
+
+class MessagesEncoder:
+    """Writes `message` and its events.
+
+    Args:
+        response_id: the answer's "id"; ids of tool calls are made of what follows its last `_`.
+        model: its "model".
+    """
+
+    def __init__(self, response_id: str, model: str) -> None:
+        self._id = response_id
+        self._model = model
+        self._key = response_id.rpartition("_")[2]
+
+    def body(self, reply: Reply) -> bytes:
+        content = [self._block(index, block) for index, block in enumerate(reply.blocks)]
+        end = {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": reply.stop_sequence or None}
+        return compact(self._message(reply, content) | end | {"usage": _usage(reply.usage)}).encode()
+
+    def events(self, reply: Reply, pieces: Sequence[Sequence[str]]) -> Events:
+        start = self._message(reply, []) | {
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": _usage(reply.usage, started=True),
+        }
+        chunks = [
+            chunk
+            for index, (block, texts) in enumerate(zip(reply.blocks, pieces, strict=True))
+            for chunk in self._block_events(index, block, texts)
+        ]
+        delta = {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": reply.stop_sequence or None}
+        closing = _event("message_delta", delta=delta, usage=_usage(reply.usage)) + _event("message_stop")
+        return Events(_event("message_start", message=start), tuple(chunks), closing)
+
+    def failure(self, message: str, type: str) -> bytes:
+        return error_event(message, type=type)
+
+    def _message(self, reply: Reply, content: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"id": self._id, "type": "message", "role": reply.role, "model": self._model, "content": content}
+
+    def _block(self, index: int, block: Block) -> dict[str, Any]:
+        match block:
+            case Text():
+                return {"type": "text", "text": block.text}
+            case Thinking():
+                return {"type": "thinking", "thinking": block.text, "signature": block.signature}
+            case ToolCall():
+                return self._tool_use(index, block) | {"input": json.loads(block.text)}
+
+    def _tool_use(self, index: int, call: ToolCall) -> dict[str, Any]:
+        return {"type": "tool_use", "id": f"toolu_{self._key}_{index}", "name": call.name}
+
+    def _block_events(self, index: int, block: Block, pieces: Sequence[str]) -> list[bytes]:
+        match block:
+            case Text():
+                begun: dict[str, Any] = {"type": "text", "text": ""}
+                deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
+            case Thinking():
+                begun = {"type": "thinking", "thinking": "", "signature": ""}
+                deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
+            case ToolCall():
+                begun = self._tool_use(index, block) | {"input": {}}
+                deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+        chunks = [_event("content_block_delta", index=index, delta=delta) for delta in deltas]
+        chunks[0] = _event("content_block_start", index=index, content_block=begun) + chunks[0]
+        if isinstance(block, Thinking) and block.signature:
+            signed = {"type": "signature_delta", "signature": block.signature}
+            chunks[-1] += _event("content_block_delta", index=index, delta=signed)
+        chunks[-1] += _event("content_block_stop", index=index)
+        return chunks
+
+
+def _event(type: str, **members: Any) -> bytes:
+    return f"event: {type}\ndata: {compact({'type': type, **members})}\n\n".encode()
+
+
+def _usage(usage: Usage, *, started: bool = False) -> dict[str, Any]:
+    """Anthropic counts cached tokens beside `input_tokens`, not in it."""
+    counts: dict[str, Any] = {
+        "input_tokens": max(usage.prompt - usage.cached - usage.cache_write, 0),
+        "output_tokens": 0 if started else usage.completion,
+    }
+    if usage.cached:
+        counts["cache_read_input_tokens"] = usage.cached
+    if usage.cache_write:
+        counts["cache_creation_input_tokens"] = usage.cache_write
+    if usage.reasoning and not started:
+        counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    return counts

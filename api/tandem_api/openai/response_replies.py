@@ -1,0 +1,175 @@
+"""Responses written from a `Reply`: each block is an item of the output.
+
+Streams have OpenAI's own events, with the names, numbers and ids that its clients put a response together by, and end
+in `data: [DONE]` (requirements VS-62).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tandem_api.openai.answers import DONE, compact
+from tandem_api.openai.errors import error_object
+from tandem_api.replies import Block, Events, Finish, Reply, Text, Thinking, ToolCall, Usage
+
+_ECHOED: Final[Mapping[str, Any]] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "reasoning": None,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
+"""Members of the request that a response repeats, and what they are where the request has none."""
+_INCOMPLETE: Final = {Finish.LENGTH: "max_output_tokens", Finish.CONTENT_FILTER: "content_filter"}
+
+
+class ResponseEncoder:
+    """Writes `response` and its events.
+
+    Args:
+        response_id: the answer's "id"; ids of items are made of what follows its last `-`.
+        model: its "model".
+        created: Unix seconds.
+        given: the request's JSON.
+    """
+
+    def __init__(self, response_id: str, model: str, created: int, given: Mapping[str, Any]) -> None:
+        echoed = {name: default if given.get(name) is None else given[name] for name, default in _ECHOED.items()}
+        self._key = response_id.rpartition("-")[2]
+        self._response = {
+            "id": response_id,
+            "object": "response",
+            "created_at": created,
+            "model": model,
+            **echoed,
+            "background": False,
+            "error": None,
+            "previous_response_id": None,
+            "store": False,
+        }
+
+    def body(self, reply: Reply) -> bytes:
+        return compact(self._ended(reply)).encode()
+
+    def events(self, reply: Reply, pieces: Sequence[Sequence[str]]) -> Events:
+        events = _Numbered()
+        begun = self._response | {"status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+        opening = events.write("response.created", response=begun) + events.write(
+            "response.in_progress", response=begun
+        )
+        chunks: list[bytes] = []
+        for index, (block, texts) in enumerate(zip(reply.blocks, pieces, strict=True)):
+            chunks += self._item_events(events, index, block, texts, reply)
+        ended = self._ended(reply)
+        closing = events.write(f"response.{ended['status']}", response=ended)
+        return Events(opening, tuple(chunks), closing + DONE)
+
+    def failure(self, message: str, type: str) -> bytes:
+        # Both shapes in one: OpenAI's event, and the error under `error` that its clients raise.
+        error = error_object(message, type=type)
+        event = {"type": "error", "code": None, "message": message, "param": None, "error": error}
+        return f"event: error\ndata: {compact(event)}\n\ndata: [DONE]\n\n".encode()
+
+    def _ended(self, reply: Reply) -> dict[str, Any]:
+        reason = _INCOMPLETE.get(reply.finish)
+        return self._response | {
+            "status": "incomplete" if reason else "completed",
+            "incomplete_details": {"reason": reason} if reason else None,
+            "output": [self._item(index, block, block.text, reply) for index, block in enumerate(reply.blocks)],
+            "usage": _usage(reply.usage),
+        }
+
+    def _item(self, index: int, block: Block, text: str | None, reply: Reply) -> dict[str, Any]:
+        """An item as it ends, or, without a text, as it begins."""
+        cut = reply.finish in _INCOMPLETE and index == len(reply.blocks) - 1
+        status = "in_progress" if text is None else "incomplete" if cut else "completed"
+        match block:
+            case Text():
+                content = [] if text is None else [_part(block, text)]
+                return {
+                    "id": f"msg_{self._key}_{index}",
+                    "type": "message",
+                    "role": reply.role,
+                    "status": status,
+                    "content": content,
+                }
+            case Thinking():
+                content = [] if text is None else [_part(block, text)]
+                return {
+                    "id": f"rs_{self._key}_{index}",
+                    "type": "reasoning",
+                    "summary": [],
+                    "status": status,
+                    "content": content,
+                }
+            case ToolCall():
+                return {
+                    "id": f"fc_{self._key}_{index}",
+                    "type": "function_call",
+                    "call_id": f"call_{self._key}_{index}",
+                    "name": block.name,
+                    "arguments": text or "",
+                    "status": status,
+                }
+
+    def _item_events(
+        self, events: "_Numbered", index: int, block: Block, pieces: Sequence[str], reply: Reply
+    ) -> list[bytes]:
+        item = self._item(index, block, None, reply)
+        place: dict[str, Any] = {"item_id": item["id"], "output_index": index}
+        before = events.write("response.output_item.added", output_index=index, item=item)
+        match block:
+            case Text():
+                place["content_index"] = 0
+                before += events.write("response.content_part.added", **place, part=_part(block, ""))
+                chunks = [events.write("response.output_text.delta", **place, delta=p, logprobs=[]) for p in pieces]
+                after = events.write("response.output_text.done", **place, text=block.text, logprobs=[])
+                after += events.write("response.content_part.done", **place, part=_part(block, block.text))
+            case Thinking():
+                place["content_index"] = 0
+                before += events.write("response.content_part.added", **place, part=_part(block, ""))
+                chunks = [events.write("response.reasoning_text.delta", **place, delta=piece) for piece in pieces]
+                after = events.write("response.reasoning_text.done", **place, text=block.text)
+                after += events.write("response.content_part.done", **place, part=_part(block, block.text))
+            case ToolCall():
+                chunks = [events.write("response.function_call_arguments.delta", **place, delta=p) for p in pieces]
+                done = {"name": block.name, "arguments": block.text}
+                after = events.write("response.function_call_arguments.done", **place, **done)
+        chunks[0] = before + chunks[0]
+        finished = self._item(index, block, block.text, reply)
+        chunks[-1] += after + events.write("response.output_item.done", output_index=index, item=finished)
+        return chunks
+
+
+class _Numbered:
+    """Events of one stream, numbered in the order of their writing."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def write(self, type: str, **members: Any) -> bytes:
+        written = {"type": type, "sequence_number": self._count, **members}
+        self._count += 1
+        return f"event: {type}\ndata: {compact(written)}\n\n".encode()
+
+
+def _part(block: Text | Thinking, text: str) -> dict[str, Any]:
+    if isinstance(block, Thinking):
+        return {"type": "reasoning_text", "text": text}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.cache_write},
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.total,
+    }
