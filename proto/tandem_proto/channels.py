@@ -4,9 +4,11 @@ Plain where no `Tls` is given (loopback, or a mesh that encrypts); mutual TLS wh
 channel or a server is made, so that a rotated Secret serves the next connection.
 """
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -15,15 +17,26 @@ from tandem_proto.protocol import CHANNEL_OPTIONS
 
 Options = Sequence[tuple[str, int | str]]
 
+SERVER_NAME: Final = "tandem-worker"
+"""The DNS name that each worker's certificate is made out to: pods are called by addresses, which it can't know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
     """A folder as a `kubernetes.io/tls` Secret mounts it: `tls.crt`, `tls.key` and `ca.crt`, PEM."""
 
     folder: Path
+    server_name: str = SERVER_NAME
 
     def client(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(self._read("ca.crt"), self._read("tls.key"), self._read("tls.crt"))
+
+    def context(self) -> ssl.SSLContext:
+        """The same for a client of asyncio's."""
+        context = ssl.create_default_context(cafile=self.folder / "ca.crt")
+        context.load_cert_chain(self.folder / "tls.crt", self.folder / "tls.key")
+        context.set_alpn_protocols(["h2"])
+        return context
 
     def server(self) -> grpc.ServerCredentials:
         pair = (self._read("tls.key"), self._read("tls.crt"))
@@ -38,7 +51,7 @@ def aio_channel(address: str, tls: Tls | None, options: Options = ()) -> grpc.ai
     merged = [*CHANNEL_OPTIONS, *options]
     if tls is None:
         return grpc.aio.insecure_channel(address, options=merged)
-    return grpc.aio.secure_channel(address, tls.client(), options=merged)
+    return grpc.aio.secure_channel(address, tls.client(), options=[*merged, *_named(tls)])
 
 
 def sync_channel(address: str, tls: Tls | None, options: Options = ()) -> grpc.Channel:
@@ -46,7 +59,11 @@ def sync_channel(address: str, tls: Tls | None, options: Options = ()) -> grpc.C
     merged = [*CHANNEL_OPTIONS, *options]
     if tls is None:
         return grpc.insecure_channel(address, options=merged)
-    return grpc.secure_channel(address, tls.client(), options=merged)
+    return grpc.secure_channel(address, tls.client(), options=[*merged, *_named(tls)])
+
+
+def _named(tls: Tls) -> Options:
+    return (("grpc.ssl_target_name_override", tls.server_name),)
 
 
 def listen(server: grpc.aio.Server | grpc.Server, address: str, tls: Tls | None) -> int:

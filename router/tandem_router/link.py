@@ -6,21 +6,20 @@ the reader: they return at once, and what one of them raises costs its own call 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-import grpc
-import grpc.aio
 from tandem_api.topology import WorkerEndpoint
-from tandem_proto.channels import Tls, aio_channel
+from tandem_proto.channels import Tls
 from tandem_proto.protocol import MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN
 from tandem_proto.tandem.v1 import worker_pb2 as pb
-from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWorkerStub
 
 from tandem_router.failures import CallFailed
 from tandem_router.outbox import Outbox
+from tandem_router.rpc import Call, CallEnded, open_call
 
 _log = logging.getLogger(__name__)
 
@@ -30,15 +29,10 @@ LONGEST_PAUSE: Final = 2.0
 FAREWELL_SECONDS: Final = 2.0
 """How long a worker may take to end a session that the router has closed."""
 
-_OPTIONS: Final = (
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 2**20),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
-)
+_LARGEST_MESSAGE: Final = 4 * MAX_MESSAGE_BYTES
+_METHODS: Final = {"prefill": "/tandem.v1.PrefillWorker/Session", "decode": "/tandem.v1.DecodeWorker/Session"}
 
 _T = TypeVar("_T")
-_Call = grpc.aio.StreamStreamCall[pb.Upward, pb.Downward]
 
 
 class Leg(Protocol):
@@ -78,12 +72,14 @@ class Link:
         """Chunks of answers that came in those frames."""
         self.sinks: dict[int, Callable[[bytes], object]] = {}
         """Where each call's data goes. A leg may put something more direct in its place once its answer has begun."""
-        self._hello = pb.Hello(protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, router=router)
+        self._hello = pb.Upward(hello=pb.Hello(protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, router=router))
         self._tls = tls
         self._listener = listener
         self._legs: dict[int, Leg] = {}
         self._outbox = Outbox()
         self._wake = asyncio.Event()
+        self._greeted = asyncio.Event()
+        self._call: Call
         self._last_id = 0
         self._closing = False
 
@@ -146,8 +142,8 @@ class Link:
             was_connected = False
             try:
                 await self._session()
-            except* (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError, OSError) as group:
-                self.trouble = _explain(group.exceptions[0])
+            except (OSError, TimeoutError) as error:
+                self.trouble = _explain(error)
             finally:
                 was_connected = self.connected
                 self._lose()
@@ -161,48 +157,44 @@ class Link:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _session(self) -> None:
-        async with aio_channel(self.endpoint.address, self._tls, _OPTIONS) as channel:
-            stub = (PrefillWorkerStub if self.endpoint.role == "prefill" else DecodeWorkerStub)(channel)
-            call = stub.Session()
-            try:
-                async with asyncio.timeout(HELLO_SECONDS):
-                    await call.write(pb.Upward(hello=self._hello))
-                    frame = await call.read()
-                if not isinstance(frame, pb.Downward):
-                    # The status says why; reading it raises it.
-                    self.trouble = await call.details() or "the worker ended the session at once"
-                    return
-                objection = _objection(frame.hello) or self._listener.greeted(frame.hello)
-                if objection:
-                    self.trouble = objection
-                    _log.warning("refused the worker at %s: %s", self.endpoint.address, objection)
-                    return
-                self.connected, self.trouble = True, ""
-                self._take(frame)
-                async with asyncio.TaskGroup() as tasks:
-                    writer = tasks.create_task(self._write(call))
-                    await self._read(call)
-                    writer.cancel()
-            finally:
-                call.cancel()
+        """From the Hello to the end; `trouble` then says why it ended."""
+        method = _METHODS[self.endpoint.role]
+        async with (
+            asyncio.timeout(HELLO_SECONDS) as limit,
+            open_call(self.endpoint.address, self._tls, method, self._hear, largest=_LARGEST_MESSAGE) as self._call,
+            asyncio.TaskGroup() as tasks,
+        ):
+            writer = tasks.create_task(self._write(self._call, limit))
+            self.trouble = (await self._call.ended()).details or "the worker ended the session"
+            writer.cancel()
 
-    async def _write(self, call: _Call) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            # Requests that came in the same turn of the loop share a message.
-            await asyncio.sleep(0)
-            while self._outbox:
-                await call.write(self._outbox.next())
-            if self._closing:
-                await call.done_writing()
-                await asyncio.sleep(FAREWELL_SECONDS)
-                call.cancel()
+    async def _write(self, call: Call, limit: asyncio.Timeout) -> None:
+        with contextlib.suppress(CallEnded):
+            await call.write(self._hello.SerializeToString())
+            await self._greeted.wait()
+            limit.reschedule(None)
+            while not self._closing:
+                await self._wake.wait()
+                self._wake.clear()
+                # Requests that came in the same turn of the loop share a message.
+                await asyncio.sleep(0)
+                while self._outbox:
+                    await call.write(self._outbox.next().SerializeToString())
+            call.done_writing()
+            await asyncio.sleep(FAREWELL_SECONDS)
+            call.cancel()
 
-    async def _read(self, call: _Call) -> None:
-        while isinstance(frame := await call.read(), pb.Downward):
-            self._take(frame)
-        self.trouble = await call.details() or "the worker ended the session"
+    def _hear(self, message: bytes) -> None:
+        frame = pb.Downward.FromString(message)
+        if not self.connected:
+            objection = _objection(frame.hello) or self._listener.greeted(frame.hello)
+            if objection:
+                _log.warning("refused the worker at %s: %s", self.endpoint.address, objection)
+                self._call.cancel(objection)
+                return
+            self.connected, self.trouble = True, ""
+            self._greeted.set()
+        self._take(frame)
 
     def _take(self, frame: pb.Downward) -> None:
         """One frame, in the order of its fields: a call's start, data and end may be in the same one."""
@@ -252,6 +244,7 @@ class Link:
 
     def _lose(self) -> None:
         self.connected = False
+        self._greeted.clear()
         self._outbox.clear()
         legs, self._legs = self._legs, {}
         self.sinks.clear()
@@ -269,9 +262,7 @@ def _objection(hello: pb.Hello) -> str | None:
     return None
 
 
-def _explain(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
+def _explain(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"it did not answer within {HELLO_SECONDS:g} s"
     return str(error) or type(error).__name__

@@ -1,7 +1,6 @@
 """Mutual TLS on the worker protocol, and probes that need none."""
 
 import datetime
-import ipaddress
 from pathlib import Path
 
 import grpc
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tandem_proto.channels import Tls, aio_channel
+from tandem_proto.channels import SERVER_NAME, Tls, aio_channel
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 
@@ -27,7 +26,7 @@ def secret(folder: Path) -> Tls:
         .not_valid_before(since)
         .not_valid_after(since + datetime.timedelta(days=2))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
