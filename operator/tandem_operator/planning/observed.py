@@ -91,6 +91,10 @@ class Child:
     kind: str
     name: str
     uid: str
+    version: str = ""
+    """By its label; empty: it belongs to the whole service."""
+    revision: str = ""
+    """By its label; empty: it belongs to no single revision."""
     applied: str = ""
     """Its annotation tandem.dev/applied: a hash of what the operator last applied."""
 
