@@ -51,6 +51,9 @@ class VersionStatus(Spec):
     """Answers whose KV could not be used, by reason."""
     whole: dict[str, int]
     """Answers that ran whole on a decode worker, by reason."""
+    revisions: tuple[str, ...] = ()
+    """The revisions on which this router lets requests begin, whether or not they have workers. From this the operator
+    knows that it has acted on a change."""
     workers: tuple[WorkerStatus, ...]
 
 
