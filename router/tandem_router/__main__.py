@@ -4,6 +4,7 @@ import asyncio
 import socket
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,14 +30,31 @@ def _buckets(given: str) -> tuple[float, ...]:
 @click.option(
     "--topology",
     type=_FILE,
-    required=True,
     help="JSON file that says what there is to serve. Replaced whole "
     "(written beside it, then renamed), it takes effect within 250 ms; calls of workers that left finish.",
+)
+@click.option(
+    "--kubernetes",
+    is_flag=True,
+    help="Learn from a Kubernetes API server what there is to serve, in place of --topology: as a pod by its service "
+    "account, else by KUBECONFIG or ~/.kube/config.",
+)
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="With --kubernetes: serve the InferenceServices of this namespace alone. May be given several times.",
+    show_default="all namespaces",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen at.")
 @click.option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to listen at; 0: any that is free.")
 @click.option(
-    "--name", default=socket.gethostname, show_default="the host's name", help="How workers call this router."
+    "--name",
+    envvar=["TANDEM_ROUTER_NAME", "POD_NAME"],
+    default=socket.gethostname,
+    show_default="the host's name",
+    help="How workers call this router.",
 )
 @click.option("--tls", type=_FOLDER, help="Folder with tls.crt, tls.key and ca.crt: mutual TLS to the workers.")
 @click.option(
@@ -44,7 +62,14 @@ def _buckets(given: str) -> tuple[float, ...]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Key of the response ids. Replicas that share it can read each other's. Without: a random one.",
 )
-@click.option("--grace", default=60.0, type=click.FloatRange(0), help="Seconds that open streams get after SIGTERM.")
+@click.option(
+    "--lame-duck",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="Seconds after SIGTERM in which requests are still taken, though the router is not ready any more: as long as "
+    "load balancers may take to hear of that.",
+)
+@click.option("--grace", default=60.0, type=click.FloatRange(0), help="Seconds that open streams get after that.")
 @click.option("--max-body-bytes", default=10 * 2**20, type=click.IntRange(1), help="Larger requests get a 413.")
 @click.option(
     "--max-unsent-bytes",
@@ -72,7 +97,7 @@ def _buckets(given: str) -> tuple[float, ...]:
     help="Where OpenTelemetry traces go, e.g. http://collector:4317.",
 )
 @click.option("--log-level", default="info", type=click.Choice(list(LEVELS)), help="Logs are JSON lines on stderr.")
-def main(id_key_file: Path | None, **given: object) -> None:
+def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
     """Serve the OpenAI API in front of prefill and decode workers.
 
     The paths: POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id},
@@ -80,19 +105,27 @@ def main(id_key_file: Path | None, **given: object) -> None:
 
     Every option can be given as an environment variable, too: TANDEM_ROUTER_PORT=8080.
     """
-    settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", **given)  # type: ignore[arg-type]
+    if kubernetes is (given["topology"] is not None):
+        raise click.UsageError("exactly one of --topology FILE and --kubernetes says what there is to serve")
+    if given["namespaces"] and not kubernetes:
+        raise click.UsageError("--namespace goes with --kubernetes")
+    settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", **given)
     configure(settings.log_level)
     import gc
 
     import uvloop
 
+    from tandem_router.discovery import NoCluster
     from tandem_router.serving import serve
 
     # What the imports made stays for good, and requests leave few cycles: looking for them seldom saves a tenth of CPU.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+        try:
+            runner.run(serve(settings))
+        except NoCluster as missing:
+            raise click.UsageError(f"--kubernetes: {missing}") from missing
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ class _Envelope:
         router, started = self._router, self._router.clock()
         id = request_id(dict(scope["headers"]), router.entropy)
         common = [*SECURITY_HEADERS, NO_STORE, (b"x-request-id", id.encode())]
-        if router.draining:
+        if router.leaving:
             common.append((b"connection", b"close"))
         # What is not answered at all was given up by its client.
         answered = 499

@@ -81,6 +81,8 @@ class Exchange:
         self._whole_reason = ""
         self._failures = {"prefill": 0, "decode": 0}
         self._refusals = 0
+        self._placed: float | None = None
+        """When it first had places: what it waited for those is no fault of a worker that is full then."""
         self._last: CallFailed | None = None
         self._answer: Answer | None = None
         self._limit: asyncio.Timeout | None = None
@@ -146,6 +148,7 @@ class Exchange:
         if not demand.decode and not demand.prefill:
             return
         asked = self._clock()
+        self.record.held = self.record.held or not self._version.ready
         try:
             with self._span.child("queue"):
                 grant = await self._version.queue.take(demand, again=self._last is not None)
@@ -154,6 +157,7 @@ class Exchange:
             return
         finally:
             self.record.queued += self._clock() - asked
+        self._placed = self._placed or self._clock()
         demand.revision = grant.revision
         self._decode = grant.decode or self._decode
         self._prefill = grant.prefill or self._prefill
@@ -242,7 +246,8 @@ class Exchange:
         full = failure.code == pb.OVERLOADED
         self._refusals += full
         self._failures[role] += not full
-        waited_too_long = self._clock() - self.record.received >= self._version.queue.routing.queue.timeout
+        asked_for = self._clock() - (self._placed or self._clock())
+        waited_too_long = asked_for >= self._version.queue.routing.queue.timeout
         enough = self._failures[role] >= ATTEMPTS or self._refusals > REFUSALS or waited_too_long
         if failure.code in FINAL or enough:
             raise failure

@@ -22,8 +22,8 @@ from tandem_router.queueing import Queue, Room
 from tandem_router.split import Share, choose
 from tandem_router.worker import Worker
 
-_WorkerKey = tuple[str, str, WorkerEndpoint]
-"""Version and revision beside the endpoint: a name or an address may be used again."""
+_WorkerKey = tuple[str, str, str, str, str]
+"""Version, revision, role, name and address: a name or an address may be used again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +40,13 @@ class Version:
 
     @property
     def ready(self) -> bool:
-        return any(revision.usable for revision in self.revisions)
+        """A request may begin on it, and be served."""
+        return any(revision.traffic and revision.usable for revision in self.revisions)
+
+    @property
+    def held(self) -> bool:
+        """It can't serve for a moment, but is to come back: requests may wait for it."""
+        return self.queue.held
 
 
 @dataclass(slots=True, eq=False)
@@ -56,17 +62,21 @@ class Service:
     versions: dict[str, Version] = field(default_factory=dict)
     shares: tuple[Share, ...] = ()
     workers: dict[_WorkerKey, Worker] = field(default_factory=dict)
+    routes: ServiceRoutes | None = None
+    """What it was last made of."""
 
     @property
     def full_name(self) -> str:
         return f"{self.namespace}/{self.name}"
 
     def version_for(self, key: str) -> Version | None:
-        """The version that serves a key; None where none is ready."""
+        """The version that serves a key; where none is ready, one that it may wait for; None where there is none."""
         if len(self.versions) == 1:
             (version,) = self.versions.values()
-            return version if version.ready and version.weight else None
+            return version if version.weight and (version.ready or version.held) else None
         name = choose(self.shares, key, lambda name: self.versions[name].ready)
+        if name is None:
+            name = choose(self.shares, key, lambda name: self.versions[name].held)
         return None if name is None else self.versions[name]
 
 
@@ -123,6 +133,10 @@ class Fleet:
             self._apply_service(service, _emptied(service))
 
     def _apply_service(self, service: Service, routes: ServiceRoutes) -> None:
+        if routes is service.routes:
+            # Sources hand on what has not changed: one service's change costs nothing for the others.
+            return
+        service.routes = routes
         service.model, service.created, service.routing = routes.model, routes.created, routes.routing
         service.room.limit = routes.routing.queue.max_waiting
         service.shares = tuple(Share(version.name, version.weight) for version in routes.versions)
@@ -133,6 +147,7 @@ class Fleet:
             version.weight = version_routes.weight
             version.queue.routing = routes.routing
             version.queue.pairing = self._pairing(routes.routing)
+            version.queue.hold(routes.queue_timeout if version_routes.held else None)
             service.versions[version.name] = version
             kept = {revision.name: revision for revision in version.revisions}
             version.revisions = [
@@ -167,11 +182,14 @@ class Fleet:
     ) -> Revision:
         # The object stays, because calls that hold places refer to it.
         revision = kept or Revision(routes.name, routes.disaggregated)
-        revision.disaggregated = routes.disaggregated
+        revision.disaggregated, revision.traffic = routes.disaggregated, routes.traffic
         revision.prefill, revision.decode = [], []
         for endpoint in routes.workers:
-            key = (version.name, routes.name, endpoint)
+            key = (version.name, routes.name, endpoint.role, endpoint.name, endpoint.address)
             worker = old.pop(key, None) or self._worker(service, version, routes.name, endpoint)
+            worker.endpoint = endpoint
+            if endpoint.terminating:
+                worker.leave()
             service.workers[key] = worker
             (revision.prefill if endpoint.role == "prefill" else revision.decode).append(worker)
         return revision

@@ -165,6 +165,8 @@ class _Call:
             NO_CACHE if stream else NO_STORE,
             (b"x-request-id", self._request_id.encode()),
         ]
+        if self._router.leaving:
+            headers.append((b"connection", b"close"))
         if self._router.settings.server_timing:
             headers.append((b"server-timing", self._record.server_timing().encode("latin-1")))
         return headers
@@ -173,7 +175,7 @@ class _Call:
         headers = [JSON, *SECURITY_HEADERS, NO_STORE, (b"x-request-id", self._request_id.encode())]
         if failure.retry_after is not None:
             headers.append((b"retry-after", str(failure.retry_after).encode()))
-        if self._router.draining:
+        if self._router.leaving:
             headers.append((b"connection", b"close"))
         return headers
 

@@ -44,6 +44,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    # It says every request of its own at level info.
+    logging.getLogger("httpx2").setLevel(max(LEVELS[level], logging.WARNING))
 
 
 def timestamp(seconds: float) -> str:

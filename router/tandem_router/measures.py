@@ -132,6 +132,7 @@ class VersionMeasures:
         self.recent_ttft = Recent(clock)
         self.tpot = Distribution()
         self.queued = Distribution()
+        self.held = Distribution()
         self.prefill = Distribution()
         self.kv_transfer = Distribution()
 
@@ -143,6 +144,8 @@ class VersionMeasures:
         self.estimated_tokens += record.estimated_tokens
         self.completion_tokens += record.completion_tokens
         self.queued.observe(record.queued)
+        if record.held:
+            self.held.observe(record.queued)
         for retry in record.retries:
             self.retries[retry] += 1
         if record.kv_outcome:

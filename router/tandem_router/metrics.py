@@ -83,6 +83,7 @@ class RouterCollector(Collector):
             ),
             ("time_per_output_token_seconds", "Mean ITL of each stream.", "tpot"),
             ("queue_seconds", "Wait for a place at a worker.", "queued"),
+            ("held_seconds", "Wait of requests that came while their version had no pair.", "held"),
             ("prefill_seconds", "Prefill as the router saw it.", "prefill"),
             ("kv_transfer_seconds", "KV transfers.", "kv_transfer"),
         ):
@@ -106,6 +107,9 @@ class RouterCollector(Collector):
 
     def _sessions(self) -> Iterator[Metric]:
         queued = GaugeMetricFamily("tandem_router_queued", "Requests that wait for a place.", labels=_VERSION)
+        held = GaugeMetricFamily(
+            "tandem_router_held", "1 while requests wait for a pair that is to come.", labels=_VERSION
+        )
         labels = (*_VERSION, "role", "worker")
         sessions = GaugeMetricFamily(
             "tandem_router_session", "1 while there is a session to the worker.", labels=labels
@@ -116,13 +120,14 @@ class RouterCollector(Collector):
         for service in self._fleet.services.values():
             for version in service.versions.values():
                 queued.add_metric((service.full_name, version.name), len(version.queue))
-            for (version_name, _, endpoint), worker in service.workers.items():
-                values = (service.full_name, version_name, endpoint.role, worker.name)
+                held.add_metric((service.full_name, version.name), version.held)
+            for (version_name, _, role, name, _), worker in service.workers.items():
+                values = (service.full_name, version_name, role, name)
                 sessions.add_metric(values, worker.link.connected)
                 ready.add_metric(values, worker.ready)
                 frames.add_metric(values, worker.link.frames)
                 events.add_metric(values, worker.link.events)
-        yield from (queued, sessions, ready, frames, events)
+        yield from (queued, held, sessions, ready, frames, events)
 
 
 class Exposition:

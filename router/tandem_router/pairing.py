@@ -1,7 +1,9 @@
 """Which workers serve a call: choice and count in one step, with no await between, so that no two calls race.
 
 A pair is always of one revision. The place at decode is taken together with the one at prefill, so that no KV is
-computed which nobody could take over. Workers of all revisions that serve a version are one pool.
+computed which nobody could take over. A call begins only on revisions that take traffic, on the least loaded of them,
+of equal ones on the preferred: a revision that comes up takes its part and no more. A call that holds something of a
+revision stays with it as long as that has workers.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,10 +24,12 @@ class Revision:
     disaggregated: bool
     prefill: list[Worker] = field(default_factory=list)
     decode: list[Worker] = field(default_factory=list)
+    traffic: bool = True
+    """Calls may begin on it."""
 
     @property
     def usable(self) -> bool:
-        """It can serve a call that comes now, or comes to a place soon."""
+        """Its workers can serve a call that comes now, or comes to a place soon."""
         return any(w.ready for w in self.decode) and (not self.disaggregated or any(w.ready for w in self.prefill))
 
 
@@ -67,14 +71,16 @@ class Pairing:
         self._turns = turns
 
     def take(self, revisions: Sequence[Revision], demand: Demand) -> Grant | None:
-        """Takes what `demand` asks for; None where a place may come free.
+        """Takes what `demand` asks for; None where a place may come free. `revisions` are those preferred first.
 
         Raises:
             NoWorker: no place can come free.
         """
         possible = False
-        open_to: dict[Worker, Revision] = {}
+        best: tuple[Worker, Revision] | None = None
         for revision in (demand.revision,) if demand.revision else revisions:
+            if not revision.traffic and revision is not demand.revision:
+                continue
             wants_prefill = demand.prefill and revision.disaggregated
             decode = _fit(revision.decode, demand.excluded) if demand.decode else []
             prefill = _fit(revision.prefill, demand.excluded) if wants_prefill else []
@@ -83,16 +89,16 @@ class Pairing:
             possible = True
             if not demand.decode:
                 return self._take_prefill(revision, prefill)
-            if not wants_prefill or self._disaggregate_from or any(not w.full for w in prefill):
-                open_to.update((worker, revision) for worker in decode if not worker.full)
+            free = [worker for worker in decode if not worker.full]
+            if free and (not wants_prefill or self._disaggregate_from or any(not w.full for w in prefill)):
+                worker = self._choose(free)
+                if best is None or worker.load < best[0].load:
+                    best = worker, revision
         if not possible:
             raise NoWorker
-        if not open_to:
-            return None
-        worker = self._choose(tuple(open_to))
-        return self._take_pair(open_to[worker], worker, demand)
+        return None if best is None else self._take_pair(*best, demand)
 
-    def _take_pair(self, revision: Revision, worker: Worker, demand: Demand) -> Grant | None:
+    def _take_pair(self, worker: Worker, revision: Revision, demand: Demand) -> Grant | None:
         if not demand.prefill:
             return Grant(revision, self._place(worker), None)
         if not revision.disaggregated:

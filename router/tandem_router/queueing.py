@@ -1,6 +1,8 @@
 """Requests that wait for a place: bounded, first come first served, none for ever.
 
-One queue for each version, so that a full version holds up nobody else's; one bound for a service.
+One queue for each version, so that a full version holds up nobody else's; one bound for a service. A version may be
+held: it has no pair for a moment, as a rollout without spare GPUs demands, and requests wait for the next one in the
+same queue, for longer.
 """
 
 import asyncio
@@ -39,11 +41,25 @@ class Queue:
         self.pairing = pairing
         self.room = room
         self.routing = routing
+        self._held_seconds: float | None = None
         self._revisions = revisions
         self._waiting: deque[_Waiter] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def held(self) -> bool:
+        """Requests wait although there is no worker: one is to come."""
+        return self._held_seconds is not None
+
+    def hold(self, seconds: float | None) -> None:
+        """Lets requests wait so long for a worker to come; None: those that come find out at once that there is none.
+
+        Those that wait already keep their time, so that the one who is the first to be served does not end the wait of
+        all others.
+        """
+        self._held_seconds = seconds
 
     async def take(self, demand: Demand, *, again: bool = False) -> Grant:
         """Places as demanded, at once or when they come free. Whoever cancels this holds nothing.
@@ -57,8 +73,12 @@ class Queue:
         """
         # Calls that come again are at the front: where the last is one, all are.
         first = again or not self._waiting or self._waiting[-1].again
-        if first and (grant := self.pairing.take(self._revisions(), demand)):
-            return grant
+        try:
+            if first and (grant := self.pairing.take(self._revisions(), demand)):
+                return grant
+        except NoWorker:
+            if not self._may_wait(demand):
+                raise
         if not again and self.room.taken >= self.room.limit:
             raise CallFailed(
                 pb.OVERLOADED, "all workers of the model are busy and the queue is full", reason="queue_full"
@@ -68,24 +88,38 @@ class Queue:
     async def _wait(self, waiter: _Waiter) -> Grant:
         self.room.taken += 1
         self._waiting.appendleft(waiter) if waiter.again else self._waiting.append(waiter)
+        seconds = self._patience
         try:
-            async with asyncio.timeout(self.routing.queue.timeout):
-                return await waiter.granted
-        except BaseException as error:
-            # A grant may have come in the same turn of the loop as the end of the wait.
-            if waiter.granted.done() and not waiter.granted.cancelled() and not waiter.granted.exception():
+            await asyncio.wait((waiter.granted,), timeout=seconds)
+            if not waiter.granted.done() and self.held and self._patience > seconds:
+                # The version has come to be held meanwhile.
+                seconds, more = self._patience, self._patience - seconds
+                await asyncio.wait((waiter.granted,), timeout=more)
+            if not waiter.granted.done():
+                raise self._too_long(seconds)
+            return waiter.granted.result()
+        except asyncio.CancelledError:
+            # A grant may have come in the same turn of the loop.
+            if waiter.granted.done() and not waiter.granted.exception():
                 waiter.granted.result().close()
-            if isinstance(error, TimeoutError):
-                raise self._too_long() from None
             raise
         finally:
             self.room.taken -= 1
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
-    def _too_long(self) -> CallFailed:
-        waited = f"after {self.routing.queue.timeout:g} s in the queue"
-        if any(revision.usable for revision in self._revisions()):
+    @property
+    def _patience(self) -> float:
+        """Seconds that a request waits."""
+        return self.routing.queue.timeout if self._held_seconds is None else self._held_seconds
+
+    def _may_wait(self, demand: Demand) -> bool:
+        """A worker is to come. For a call that is bound to what it holds, none is: it is better to begin again."""
+        return self.held and demand.revision is None
+
+    def _too_long(self, seconds: float) -> CallFailed:
+        waited = f"after {seconds:g} s in the queue"
+        if any(revision.traffic and revision.usable for revision in self._revisions()):
             return CallFailed(pb.OVERLOADED, f"no place came free {waited}", reason="queue_timeout")
         return CallFailed(pb.UNAVAILABLE, f"no worker of the model was ready {waited}", reason="queue_timeout")
 
@@ -107,11 +141,12 @@ class Queue:
         try:
             grant = self.pairing.take(self._revisions(), waiter.demand)
         except NoWorker as none_left:
-            if waiter.again:
-                # It may hold places and KV that are of no use any more.
-                waiter.granted.set_exception(none_left)
-            # For the others, a worker may come back before the wait is over.
-            return waiter.again
+            if not waiter.again or self._may_wait(waiter.demand):
+                # A worker may come back before the wait is over.
+                return False
+            # It may hold places and KV that are of no use any more.
+            waiter.granted.set_exception(none_left)
+            return True
         if grant is None:
             return False
         waiter.granted.set_result(grant)

@@ -12,6 +12,8 @@ class Record(msgspec.Struct):
     error: str = ""
     """Why it failed, as a label of few values; empty where it did not. A stream may fail after status 200."""
     queued: float = 0.0
+    held: bool = False
+    """It came while its version had no pair, and waited for one."""
     prefill: float = 0.0
     """The last prefill's, as the router saw it."""
     ttft: float | None = None

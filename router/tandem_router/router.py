@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
 
+from tandem_api.topology import Topology
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
@@ -51,15 +52,17 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.access_log = AccessLog(settings.log_level)
         self.open: set[Exchange] = set()
         """Requests that are being answered."""
+        self.leaving = False
+        """It was told to end, and is not ready any more."""
         self.draining = False
+        """It takes no more requests."""
         self._source = source
         self._tasks = asyncio.TaskGroup()
         self._idle = asyncio.Event()
         self._was_ready = False
-        self._started = 0.0
+        self._known_since: float | None = None
 
     async def __aenter__(self) -> Self:
-        self._started = self.clock()
         await self._tasks.__aenter__()
         self.fleet = Fleet(
             self._tasks,
@@ -81,23 +84,27 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.access_log.flush()
 
     async def _follow(self) -> None:
-        async for topology in self._source.topologies():
-            self.fleet.apply(topology)
+        await self._source.follow(self._apply)
+
+    def _apply(self, topology: Topology) -> None:
+        self.fleet.apply(topology)
+        if self._known_since is None:
+            self._known_since = self.clock()
 
     @property
     def ready(self) -> bool:
-        """Once there is a session to every worker, or time has passed; from then on until SIGTERM.
+        """Once there is a session to every worker that counts as serving, or time has passed; then until SIGTERM.
 
         The loss of a worker takes no readiness: every router would lose it at once.
         """
-        if not self._was_ready and self.fleet.known:
-            missing = [worker for worker in self.fleet.workers if not worker.link.connected]
-            if missing and self.clock() - self._started < self.settings.ready_after:
+        if not self._was_ready and self._known_since is not None:
+            missing = [w for w in self.fleet.workers if w.endpoint.ready and not w.link.connected]
+            if missing and self.clock() - self._known_since < self.settings.ready_after:
                 return False
             for worker in missing:
                 _log.warning("ready without %s, which can't be reached: %s", worker.name, worker.link.trouble)
             self._was_ready = True
-        return self._was_ready and not self.draining
+        return self._was_ready and not self.leaving
 
     def closed(self, exchange: Exchange) -> None:
         """A request is over."""
@@ -105,9 +112,16 @@ class Router(AbstractAsyncContextManager["Router"]):
         if not self.open:
             self._idle.set()
 
+    async def leave(self) -> None:
+        """Says that it is not ready, and takes requests until everybody who sends some may have heard of that."""
+        self.leaving = True
+        if self.settings.lame_duck:
+            _log.info("not ready any more; taking requests for another %g s", self.settings.lame_duck)
+            await asyncio.sleep(self.settings.lame_duck)
+
     async def drain(self) -> None:
         """Takes no more requests and lets those that run end within the grace period; the rest get a typed error."""
-        self.draining = True
+        self.leaving = self.draining = True
         _log.info("draining: %d open requests have %g s", len(self.open), self.settings.grace)
         if not await self._emptied(self.settings.grace):
             _log.warning("ending %d requests after the grace period", len(self.open))

@@ -1,7 +1,9 @@
 """A router as a process: uvicorn with direct connections, and an orderly end on SIGTERM.
 
-On the first signal the router is not ready at once and takes no more work, but still listens: who has not heard of it
-gets a 503 and comes to another replica. When the open requests are over, or the grace period is, the server closes.
+On the first signal the router is not ready at once. For its lame-duck time it goes on to take requests, because load
+balancers hear of that only after a while, and asks its clients to come over another connection next time. Then it takes
+no more work, but still listens: who has not heard of it gets a 503 and comes to another replica. When the open requests
+are over, or the grace period is, the server closes.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import uvicorn
 
 from tandem_router.app import RouterApp
 from tandem_router.direct import DirectProtocol
+from tandem_router.discovery import Source
 from tandem_router.discovery.file import FileSource
 from tandem_router.router import Router
 from tandem_router.settings import Settings
@@ -59,7 +62,7 @@ def uvicorn_config(app: RouterApp, settings: Settings) -> uvicorn.Config:
 
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends it at once."""
-    router = Router(settings, FileSource(settings.topology), tracer(settings.otlp_endpoint), time.monotonic)
+    router = Router(settings, _source(settings), tracer(settings.otlp_endpoint), time.monotonic)
     stopping = asyncio.Event()
     server = _Server(uvicorn_config(RouterApp(router), settings), asyncio.get_running_loop(), stopping)
     async with asyncio.TaskGroup() as tasks:
@@ -68,7 +71,26 @@ async def serve(settings: Settings) -> None:
         ending.cancel()
 
 
+def _source(settings: Settings) -> Source:
+    """Where the topology comes from.
+
+    Raises:
+        NoCluster: Kubernetes it is, and nothing says where.
+    """
+    if settings.topology is not None:
+        return FileSource(settings.topology)
+    # Only routers in a cluster pay for these.
+    from tandem_router.discovery.connecting import connector
+    from tandem_router.discovery.kubernetes import KubernetesSource
+
+    return KubernetesSource(connector(), settings.namespaces)
+
+
 async def _end_orderly(router: Router, server: _Server, stopping: asyncio.Event) -> None:
     await stopping.wait()
+    await router.leave()
+    # Connections that rest would only carry requests which are refused. Those in use close with their next answer.
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
     await router.drain()
     server.should_exit = True

@@ -10,7 +10,10 @@ from tandem_router.measures import LATENCY_MS
 class Settings:
     """Durations are in seconds, sizes in bytes."""
 
-    topology: Path
+    topology: Path | None = None
+    """The file that says what there is to serve. None: Kubernetes does."""
+    namespaces: tuple[str, ...] = ()
+    """Whose InferenceServices are served; empty: of all that the API server lets us see."""
     host: str = "127.0.0.1"
     port: int = 8080
     name: str = "router"
@@ -25,9 +28,11 @@ class Settings:
     body_timeout: float = 60.0
     """How long a client may take to send its request."""
     ready_after: float = 10.0
-    """When a router is ready although some workers can't be reached."""
+    """Seconds after which a router that knows its workers is ready although some can't be reached."""
+    lame_duck: float = 0.0
+    """How long after SIGTERM the router goes on to take requests: until nobody sends it any."""
     grace: float = 60.0
-    """How long open streams may go on after SIGTERM."""
+    """How long open streams may go on after that."""
     latency_buckets_ms: tuple[float, ...] = LATENCY_MS
     """Upper bounds of request_latency_ms's buckets, growing."""
     server_timing: bool = False

@@ -27,6 +27,7 @@ def _service(service: Service) -> ServiceStatus:
         name=service.name,
         namespace=service.namespace,
         model=service.model,
+        observed=service.routes.observed if service.routes else "",
         queued=service.room.taken,
         versions=tuple(_version(version, weights[version.name]) for version in service.versions.values()),
     )
@@ -41,12 +42,14 @@ def _version(version: Version, effective_weight: int) -> VersionStatus:
         name=version.name,
         weight=version.weight,
         effective_weight=effective_weight,
+        held=version.held,
         ttft_p95_seconds=measures.recent_ttft.quantile(0.95),
         requests=sum(measures.requests.values()),
         errors=measures.errors,
         transferred=kv["transferred"].total(),
         recomputed=dict(kv["recomputed"]),
         whole=dict(kv["whole"]),
+        revisions=tuple(revision.name for revision in version.revisions if revision.traffic),
         workers=tuple(
             _worker(worker) for revision in version.revisions for worker in (*revision.prefill, *revision.decode)
         ),
@@ -63,7 +66,7 @@ def _worker(worker: Worker) -> WorkerStatus:
         address=worker.endpoint.address,
         connected=worker.link.connected,
         ready=worker.ready,
-        draining=report.draining,
+        draining=report.draining or worker.leaving,
         open_calls=report.open_calls,
         running=report.running,
         waiting=report.waiting,

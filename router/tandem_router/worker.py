@@ -54,7 +54,9 @@ class Worker:
         """Leases of a prefill worker that this router's calls hold."""
         self.turn = 0
         self.ready = False
-        """May be used: it has said so, and not said since that it drains."""
+        """May be used: it has said so, and nobody has said since that it drains or leaves."""
+        self.leaving = False
+        """Its pod terminates: it finishes what it has."""
         self.retired = False
         self._identity = identity
         self._clock = clock
@@ -116,10 +118,15 @@ class Worker:
             self.link.close()
         self._changed()
 
+    def leave(self) -> None:
+        """Takes no more calls."""
+        self.leaving = True
+        self.ready = False
+
     def retire(self) -> None:
         """Takes no more calls; the session ends when those that run are over."""
         self.retired = True
-        self.ready = False
+        self.leave()
         self.freed()
 
     # ---- what its link tells
@@ -139,7 +146,7 @@ class Worker:
 
     def loaded(self, load: pb.Load) -> None:
         self.report = load
-        self.ready = load.ready and not load.draining and not self.retired
+        self.ready = load.ready and not load.draining and not self.leaving
         self._others = max(0, load.open_calls - self.link.open_calls)
         self._changed()
 

@@ -15,6 +15,7 @@ from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.app import RouterApp
+from tandem_router.discovery import Source
 from tandem_router.discovery.file import FileSource
 from tandem_router.router import Router
 from tandem_router.serving import uvicorn_config
@@ -47,6 +48,16 @@ async def answers(client: httpx.AsyncClient, path: str, status: int, seconds: fl
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def following(source: Source) -> AsyncIterator["asyncio.Queue[Topology]"]:
+    """What a source tells, for as long as the block lasts."""
+    told: asyncio.Queue[Topology] = asyncio.Queue()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(source.follow(told.put_nowait))
+        yield told
+        task.cancel()
 
 
 @dataclass

@@ -9,30 +9,28 @@ from tandem_api.topology import Topology
 from tandem_router.discovery.file import FileSource
 
 from tests.router.fake_worker import FakeCall, decode_well
-from tests.router.house import MODEL, OpenHouse, answers, fake, topology_of
+from tests.router.house import MODEL, OpenHouse, answers, fake, following, topology_of, until
 
 
 async def test_a_file_is_read_again_whenever_it_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "topology.json"
     path.write_text(Topology().model_dump_json())
-    found = FileSource(path, poll=0.01).topologies()
-    async with asyncio.timeout(20):
-        assert await anext(found) == Topology()
+    async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(20):
+        assert await told.get() == Topology()
         worker = fake("decode", "d0")
         async with worker.serving():
             wanted = topology_of([worker], RoutingSpec())
         (tmp_path / "next").write_text(wanted.model_dump_json())
         (tmp_path / "next").replace(path)
-        assert await anext(found) == wanted
+        assert await told.get() == wanted
 
 
 async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "topology.json"
-    waiting = asyncio.ensure_future(anext(FileSource(path, poll=0.01).topologies()))
-    await asyncio.sleep(0.05)
-    path.write_text(Topology().model_dump_json())
-    async with asyncio.timeout(20):
-        assert await waiting == Topology()
+    async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(20):
+        await until(lambda: caplog.records)
+        path.write_text(Topology().model_dump_json())
+        assert await told.get() == Topology()
     assert [r.levelname for r in caplog.records] == ["WARNING"]
 
 

@@ -1,13 +1,17 @@
-"""Where a router learns what there is to serve: a source yields whole topologies, each in place of the one before."""
+"""Where a router learns what there is to serve: a source tells whole topologies, each in place of the one before."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Protocol
 
 from tandem_api.topology import Topology
 
 
+class NoCluster(Exception):
+    """Nothing says where there is a Kubernetes API server, or it can't be read."""
+
+
 class Source(Protocol):
     """A file, or Kubernetes."""
 
-    def topologies(self) -> AsyncIterator[Topology]:
-        """The topology as it is, then every change. Never ends, and survives what is wrong for a while."""
+    async def follow(self, tell: Callable[[Topology], None]) -> None:
+        """Tells the topology as it is, then every change, until it is cancelled. Survives what is wrong for a while."""

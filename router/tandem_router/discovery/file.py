@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ class FileSource:
         self._path = path
         self._poll = poll
 
-    async def topologies(self) -> AsyncIterator[Topology]:
+    async def follow(self, tell: Callable[[Topology], None]) -> None:
         seen: _Stamp | None = None
         missing = False
         while True:
@@ -34,7 +34,7 @@ class FileSource:
             if stamp is not None and stamp != seen:
                 seen = stamp
                 if (topology := self._read()) is not None:
-                    yield topology
+                    tell(topology)
             await asyncio.sleep(self._poll)
 
     def _stamp(self) -> _Stamp | None:
