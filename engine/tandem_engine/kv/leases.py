@@ -132,6 +132,11 @@ class LeaseBook(Generic[T]):
         assert kv is not None
         return kv
 
+    def remaining(self, lease: bytes, now: float) -> float:
+        """Seconds that the lease lasts yet; 0 where it is over, or was never granted."""
+        holding = self._by_lease.get(lease)
+        return 0.0 if holding is None or holding.expires is None else max(0.0, holding.expires - now)
+
     def begin_fetch(self, lease: bytes, now: float) -> Holding[T]:
         """A fetch begins; end it with `end_fetch`, whatever comes.
 

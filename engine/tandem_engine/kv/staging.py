@@ -102,6 +102,11 @@ class Staging:
         with self._lock:
             return self._book.renew(lease, self._clock(), ttl, next_lease)
 
+    def remaining(self, lease: bytes) -> float:
+        """See `LeaseBook.remaining`."""
+        with self._lock:
+            return self._book.remaining(lease, self._clock())
+
     def peek(self, lease: bytes) -> StagedKv:
         """See `LeaseBook.peek`."""
         with self._lock:

@@ -18,11 +18,9 @@ from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from tandem_virtual.tokens import Tokenizer
 
-from tandem_engine import tracing
 from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
-from tandem_engine.errors import EngineDead, Unavailable
-from tandem_engine.kv.assembly import FetchFailed
-from tandem_engine.kv.content import check_handle, content_hash
+from tandem_engine.errors import Unavailable
+from tandem_engine.kv.content import content_hash
 from tandem_engine.virtual.answering import Answer, Voice
 from tandem_engine.virtual.batching import Batch
 from tandem_engine.virtual.blocks import BlockCache
@@ -33,7 +31,9 @@ from tandem_engine.virtual.kv_bytes import KvShape, block_keys
 from tandem_engine.virtual.planning import AGEING_SECONDS, Consumer, Sequence, StepLimits
 from tandem_engine.virtual.prefilling import Prefill
 from tandem_engine.virtual.prompt_kv import PromptKv
-from tandem_engine.virtual.transfer import CONNECTOR, Fetcher, Holder
+from tandem_engine.virtual.stepping import Stepper
+from tandem_engine.virtual.takeover import Takeover
+from tandem_engine.virtual.transfer import Fetcher, Holder
 
 
 def _draw_lease() -> bytes:
@@ -81,6 +81,7 @@ class VirtualEngine:
             spec.slots, spec.token_budget, spec.block_size, spec.prefill_token_time, spec.decode_step_time
         )
         self._batch = Batch(self._cache, limits, max_waiting)
+        self._stepper = Stepper(self._batch, self._clock)
         tokenizer = Tokenizer()
         max_model_len = min(spec.max_model_len, spec.blocks * spec.block_size)
         self._reader = JobReader(identity.model, max_model_len, max_tokens, tokenizer)
@@ -99,8 +100,10 @@ class VirtualEngine:
                 draw_lease=draw_lease,
                 faults=faults,
             )
-        self._fetcher = Fetcher(kv, self._shape, tls, faults) if disaggregated and self._holder is None else None
-        self._fetch_totals = {"kv_fetches": 0, "kv_fetch_failures": 0}
+        self._takeover = None
+        if disaggregated and self._holder is None:
+            fetcher = Fetcher(kv, self._shape, tls, faults)
+            self._takeover = Takeover(identity, self._shape, fetcher, self._prompt_kv, self._stepper, self._clock)
         self._facts = Facts(
             name="virtual",
             layout=self._shape.layout(),
@@ -109,9 +112,7 @@ class VirtualEngine:
             total_blocks=spec.blocks,
             max_staged_bytes=kv.max_staged_bytes if self._holder else 0,
         )
-        self._wake = asyncio.Event()
         self._open = AsyncExitStack()
-        self._steps: asyncio.Task[None] | None = None
 
     @classmethod
     def from_config(cls, config: WorkerConfig, *, name: str, host: str, tls: Tls | None) -> Self:
@@ -145,11 +146,10 @@ class VirtualEngine:
         async with AsyncExitStack() as opening:
             if self._holder is not None:
                 opening.enter_context(self._holder)
-            if self._fetcher is not None:
-                opening.enter_context(self._fetcher)
-            tasks = await opening.enter_async_context(asyncio.TaskGroup())
-            self._steps = tasks.create_task(self._step_forever(), name="virtual-engine-steps")
-            opening.callback(self._steps.cancel)
+            if self._takeover is not None:
+                opening.enter_context(self._takeover.fetcher)
+            self._stepper.start(await opening.enter_async_context(asyncio.TaskGroup()))
+            opening.callback(self._stepper.stop)
             self._open = opening.pop_all()
         return self
 
@@ -173,7 +173,7 @@ class VirtualEngine:
             free_blocks=self._cache.free,
             leases=held.leases if held else 0,
             staged_bytes=held.bytes if held else 0,
-            fetches=(held.fetches if held else 0) + (self._fetcher.running if self._fetcher else 0),
+            fetches=(held.fetches if held else 0) + (self._takeover.fetcher.running if self._takeover else 0),
         )
 
     def totals(self) -> Mapping[str, int]:
@@ -185,16 +185,12 @@ class VirtualEngine:
             "generated_tokens": batch.generated_tokens,
             "preemptions": batch.preemptions,
             "kv_bytes_sent": self._holder.server.bytes_sent if self._holder else 0,
-            "kv_bytes_received": self._fetcher.received if self._fetcher else 0,
             "leases_expired": self._holder.staging.expired if self._holder else 0,
-            **self._fetch_totals,
+            **(self._takeover.totals() if self._takeover else {}),
         }
 
     async def check(self) -> None:
-        if self._steps is None:
-            raise Unavailable("the engine has not started")
-        if self._steps.done():
-            raise EngineDead("the engine has stopped")
+        self._stepper.check()
 
     async def prefill(self, call: Call) -> Outcome:
         """See `Engine.prefill`. Nothing of the answer is generated: the decode side generates the first token."""
@@ -210,13 +206,13 @@ class VirtualEngine:
         work = Prefill(self._prompt_kv.compute, self._clock.time)
         sequence = self._sequence(job, prompt, call, work)
         try:
-            self._submit(sequence)
+            self._stepper.submit(sequence)
             rows = await work.rows
         except BaseException:
             self._holder.staging.release(lease)
             raise
         finally:
-            self._drop(sequence)
+            self._stepper.drop(sequence)
         hashed = content_hash(prompt, cache_salt=job.cache_salt)
         return Outcome(
             worker_pb2.Usage(prompt_tokens=len(prompt), cached_tokens=sequence.reused, computed_tokens=sequence.own),
@@ -228,9 +224,9 @@ class VirtualEngine:
         """See `Engine.generate`."""
         began = self._clock.time()
         job = self._reader.read(call)
-        handle = None if job.whole or self._fetcher is None else call.kv
-        if handle is not None:
-            self._accept(handle, job)
+        takeover = None if job.whole or call.kv is None else self._takeover
+        if takeover is not None:
+            takeover.accept(call, job)
         answer = Answer(
             job,
             encoder(job, call, self._identity.model, int(self._clock.wall())),
@@ -242,19 +238,17 @@ class VirtualEngine:
         )
         answer.report.reason = call.whole_reason or job.whole
         sequences = [
-            self._sequence(job, job.prompts[choice.index // job.choices], call, choice, remote=handle is not None)
+            self._sequence(job, job.prompts[choice.index // job.choices], call, choice, remote=takeover is not None)
             for choice in answer.choices
         ]
         try:
             for sequence in sequences:
-                self._submit(sequence)
-            if handle is not None:
-                await answer.admitted
-                with tracing.span("kv_transfer", call.trace, connector=CONNECTOR, peer=handle.holder):
-                    await self._take_over(handle, sequences[0], answer)
+                self._stepper.submit(sequence)
+            if takeover is not None:
+                await takeover.take(call, sequences[0], answer)
             await answer.done
         finally:
-            self._drop(*sequences)
+            self._stepper.drop(*sequences)
         usage = answer.usage
         return Outcome(
             worker_pb2.Usage(
@@ -285,66 +279,6 @@ class VirtualEngine:
         keys = block_keys(prompt, self._shape.block_size, job.cache_salt)
         order = self._clock.time() + call.priority * AGEING_SECONDS
         return Sequence(prompt, keys, order, consumer, remote=remote)
-
-    def _submit(self, sequence: Sequence) -> None:
-        self._batch.add(sequence)
-        self._wake.set()
-
-    def _drop(self, *sequences: Sequence) -> None:
-        for sequence in sequences:
-            self._batch.remove(sequence)
-        self._wake.set()  # what they held may be what others wait for
-
-    def _accept(self, handle: kv_pb2.KvHandle, job: Job) -> None:
-        prompt = job.prompts[0]
-        check_handle(
-            handle,
-            model=self._identity.model,
-            version=self._identity.version,
-            revision=self._identity.revision,
-            layout=self._facts.layout,
-            content_hash=content_hash(prompt, cache_salt=job.cache_salt),
-            tokens=len(prompt),
-        )
-
-    async def _take_over(self, handle: kv_pb2.KvHandle, sequence: Sequence, answer: Answer) -> None:
-        """Fetches a prompt's KV into the sequence's blocks; where it does not come, the prompt is computed here."""
-        assert self._fetcher is not None
-        report = answer.report
-        report.connector, report.peer = CONNECTOR, handle.holder
-        first_block = sequence.reused // self._shape.block_size
-        began = self._clock.time()
-        self._fetch_totals["kv_fetches"] += 1
-        try:
-            fetched = await self._fetcher.fetch(handle, first_block)
-        except FetchFailed as failure:
-            self._fetch_totals["kv_fetch_failures"] += 1
-            report.outcome, report.reason = worker_pb2.KvReport.RECOMPUTED, failure.reason
-            self._batch.kv_lost(sequence)
-        else:
-            report.outcome, report.reason = worker_pb2.KvReport.TRANSFERRED, ""
-            report.bytes, report.blocks = fetched.bytes, fetched.blocks
-            answer.choices[0].knows(self._prompt_kv.learn(sequence, fetched.rows), sequence)
-            self._batch.kv_arrived(sequence)
-        report.micros = round((self._clock.time() - began) * 1e6)
-        outcome = worker_pb2.KvReport.Outcome.Name(report.outcome).lower()
-        tracing.note(outcome=outcome, reason=report.reason, bytes=report.bytes, blocks=report.blocks)
-        self._wake.set()
-
-    async def _step_forever(self) -> None:
-        due = self._clock.time()
-        while True:
-            plan = self._batch.begin()
-            if not (plan.computes or plan.preempt):
-                await self._wake.wait()
-                self._wake.clear()
-                due = self._clock.time()
-                continue
-            # From due time to due time, so that the pace does not depend on how long a step's own work takes.
-            now = self._clock.time()
-            due = max(due + plan.seconds, now)
-            await self._clock.sleep(due - now)
-            self._batch.finish(plan)
 
     def _timings(self, began: float, admitted_at: float | None, first_token_at: float | None) -> worker_pb2.Timings:
         def micros(moment: float | None) -> int:

@@ -6,6 +6,7 @@ The bytes go through `tandem_engine.kv` and a real network, as vLLM's do.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -17,6 +18,7 @@ from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 
 from tandem_engine.kv.client import Fetch, KvClient, Source
 from tandem_engine.kv.leases import LeaseLimits
+from tandem_engine.kv.renewing import renewing
 from tandem_engine.kv.server import KvServer
 from tandem_engine.kv.staging import StagedKv, Staging
 from tandem_engine.virtual.faults import Faults
@@ -169,6 +171,10 @@ class Fetcher:
     ) -> None:
         self._client.close()
         self._pool.shutdown()
+
+    def keeping(self, handle: kv_pb2.KvHandle) -> AbstractAsyncContextManager[object]:
+        """The handle's lease is renewed while this is entered."""
+        return renewing(self._client, handle)
 
     async def fetch(self, handle: kv_pb2.KvHandle, first_block: int) -> Fetched:
         """Fetches a prompt's KV but for the blocks before `first_block`.
