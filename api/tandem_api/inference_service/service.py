@@ -67,7 +67,7 @@ class InferenceServiceSpec(Spec):
         return self.prefill if role == "prefill" else self.decode
 
 
-def BrokenRules(found: tuple[Problem, ...]) -> PydanticCustomError:  # noqa: N802
+def BrokenRules(found: tuple[Problem, ...]) -> PydanticCustomError:  # noqa: N802 - reads as the error it makes
     """All problems between fields at once, in the error's context under "problems"."""
     text = "; ".join(f"{problem.where}: {problem.message}" for problem in found)
     return PydanticCustomError("tandem_rules", "{text}", {"text": text, "problems": found})

@@ -17,7 +17,7 @@ def main(file: Path, folder: Path) -> None:
     _say(step="1/4 loading torch")
     try:
         import accelerate  # noqa: F401 - transformers needs both for this and tells it late, in words of its own
-        import gguf  # noqa: F401
+        import gguf  # noqa: F401 - likewise
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     except ModuleNotFoundError as error:
