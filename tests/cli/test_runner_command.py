@@ -171,7 +171,7 @@ def test_a_probe_has_exactly_one_action() -> None:
 
 def mapped(*argv: str, **env: str) -> tuple[tuple[str, ...], dict[str, str]]:
     mounts = (Mount(Path("/host/a"), "/data", False), Mount(Path("/host/b"), "/data/deep/", True))
-    program = map_paths(Command(argv, env, {"LEFT": "/data"}, "", mounts))
+    program = map_paths(Command("main", argv, env, {"LEFT": "/data"}, "", mounts))
     return program.argv, dict(program.env)
 
 

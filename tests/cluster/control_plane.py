@@ -52,6 +52,11 @@ class ControlPlane:
         self.kubelet_identity = self._authority.server("node", [CLUSTER_ADDRESS])
         self._programs: dict[str, BackgroundProgram] = {}
 
+    @property
+    def folder(self) -> Path:
+        """Of logs, certificates and kubeconfigs."""
+        return self._folder
+
     def start(self) -> None:
         """Starts everything, and returns once a pod could be created."""
         self._start_etcd()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.cluster_node import ClusterNode, running_node
 from tests.cluster.control_plane import running_control_plane
 from tests.cluster.network import may_make_networks
 from tests.cluster.tools import ToolsMissing, find_clients, find_tools
@@ -45,6 +46,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(str(missing))
     with running_control_plane(tools, tmp_path_factory.mktemp("cluster") / "control-plane") as plane:
         yield Cluster(plane.kubeconfig, tools.clients, plane)
+
+
+@pytest.fixture(scope="session")
+def cluster_node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNode]:
+    """The cluster's one node, which runs pods as processes of this machine."""
+    if cluster.control_plane is None:
+        pytest.skip("the cluster that TANDEM_TEST_KUBECONFIG names has nodes of its own")
+    folder = tmp_path_factory.mktemp("node") / "node"
+    with running_node("node", cluster, cluster.control_plane, folder, {"nvidia.com/gpu": "8"}) as node:
+        yield node
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ class Mount:
 class Command:
     """A program as the pod template describes it, before a sandbox has its say."""
 
+    container: str
+    """The name of the container that it belongs to."""
     argv: tuple[str, ...]
     env: Mapping[str, str]
     """The container's own variables, in its terms."""
@@ -44,7 +46,10 @@ class Program:
 
 
 Sandbox = Callable[[Command], Program]
-"""Makes a command true on this machine: by rewriting its paths, or by putting walls and mounts around it."""
+"""Makes a command true on this machine: by rewriting its paths, or by putting walls and mounts around it.
+
+Raises `PodConfigError` where it can't be made true now.
+"""
 
 
 def map_paths(command: Command) -> Program:
@@ -71,7 +76,7 @@ def map_paths(command: Command) -> Program:
         argv=tuple(argument(value) for value in command.argv),
         env={
             **command.environment,
-            **({"TMPDIR": temporary} if temporary != "/tmp" else {}),  # noqa: S108
+            **({"TMPDIR": temporary} if temporary != "/tmp" else {}),  # noqa: S108 - likewise
             **{name: mapped(value) for name, value in command.env.items()},
         },
         cwd=Path(mapped(command.cwd)) if command.cwd else None,
@@ -114,7 +119,9 @@ async def compose(
         if mount.name not in volumes:
             raise PodConfigError(f"container {container.name} mounts {mount.name}, which is no volume of the pod")
         mounts.append(Mount(volumes[mount.name] / mount.sub_path, mount.mount_path, mount.read_only))
-    return Command(argv, own, {**environment, "HOSTNAME": metadata.name}, container.working_dir, tuple(mounts))
+    return Command(
+        container.name, argv, own, {**environment, "HOSTNAME": metadata.name}, container.working_dir, tuple(mounts)
+    )
 
 
 async def _own_variables(container: Container, metadata: Metadata, address: str, objects: Objects) -> dict[str, str]:

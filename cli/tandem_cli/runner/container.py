@@ -77,9 +77,7 @@ class ContainerRun:
             try:
                 code = await self._run(await self._compose(self._container))
             except PodConfigError as error:
-                self._become(
-                    replace(self.state, phase="waiting", reason="CreateContainerConfigError", message=str(error))
-                )
+                self._become(replace(self.state, phase="waiting", reason=error.reason, message=str(error)))
             else:
                 if not restart(code):
                     return code

@@ -16,7 +16,7 @@ from tandem_cli.runner.objects import FixedObjects, Objects
 from tandem_cli.runner.scratch import Scratch
 from tandem_cli.runner.state import PodState
 from tandem_cli.runner.template import Container, PodTemplate
-from tandem_cli.runner.volumes import make_volumes
+from tandem_cli.runner.volumes import VolumeMaker, make_volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Node:
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Entrypoint by image, for containers without a `command`."""
     objects: Objects = field(default_factory=FixedObjects)
+    volumes: VolumeMaker = make_volumes
     sandbox: Sandbox = map_paths
     backoff: Backoff = field(default_factory=Backoff)
     eager: float = 0.1
@@ -49,7 +50,7 @@ class Pod:
         self._folder = scratch.folder / name
         self._volumes_folder = Path(mkdtemp(prefix="", dir=scratch.folder))
         self._logs = node.logs / name if node.logs is not None else self._folder / "logs"
-        self._volumes: dict[str, Path] = {}
+        self._volumes: Mapping[str, Path] = {}
         self._changed = asyncio.Event()
         self._crash: Exception | None = None
         self._hurry = asyncio.Event()
@@ -129,7 +130,7 @@ class Pod:
         """Makes the volumes, and tries again where one names what is not there yet."""
         while True:
             try:
-                self._volumes = await make_volumes(self._template.spec, self._volumes_folder, self._node.objects)
+                self._volumes = await self._node.volumes(self._template.spec, self._volumes_folder, self._node.objects)
             except PodConfigError as error:
                 self._problem = str(error)
                 self._update()

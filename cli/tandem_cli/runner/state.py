@@ -11,7 +11,7 @@ class ContainerState:
     name: str
     phase: Literal["waiting", "running", "terminated"] = "waiting"
     reason: str = "PodInitializing"
-    """Why it waits or has ended: ContainerCreating, CrashLoopBackOff, CreateContainerConfigError, Completed, Error."""
+    """Why it waits or has ended: a kubelet's word, such as CrashLoopBackOff, CreateContainerConfigError, Completed."""
     message: str = ""
     """The same for a person, where there is more to say."""
     pid: int | None = None

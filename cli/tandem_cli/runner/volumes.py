@@ -1,12 +1,18 @@
 """Turns a pod's volumes into folders of the machine."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 
 from tandem_cli.runner.errors import PodConfigError
 from tandem_cli.runner.objects import Objects
 from tandem_cli.runner.template import KeyToPath, PodSpec, Volume
+
+VolumeMaker = Callable[[PodSpec, Path, Objects], Awaitable[Mapping[str, Path]]]
+"""Makes a pod's volumes, in a folder of the pod's own, from objects of its namespace; returns each one's by name.
+
+Raises `PodConfigError` where something is missing; it is asked again then.
+"""
 
 
 async def make_volumes(spec: PodSpec, folder: Path, objects: Objects) -> dict[str, Path]:

@@ -1,0 +1,122 @@
+"""The node itself: its object, its lease, and the pods that are bound to it."""
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tests.cluster.network import CLUSTER_ADDRESS
+from tests.cluster.node.api import MERGE, Api, ApiError, Object
+from tests.cluster.node.pod import Machine, PodLife
+
+_LOGGER = logging.getLogger(__name__)
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_RENEW_SECONDS: Final = 10
+_CAPACITY: Final = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "500"}
+"""More than the machine has: tests are about Tandem's requests, not about this machine's size."""
+
+
+class Node:
+    """One node of the cluster. `run` does all of it, for ever."""
+
+    def __init__(self, name: str, resources: Mapping[str, str], machine: Machine) -> None:
+        self._name = name
+        self._capacity = {**_CAPACITY, **resources}
+        self._machine = machine
+        self._api: Api = machine.api
+        self._pods: dict[str, PodLife] = {}
+
+    def runs(self, namespace: str, pod: str) -> bool:
+        """Whether a pod of this name is on the node."""
+        return any(life.key == (namespace, pod) for life in self._pods.values())
+
+    async def run(self, log_port: int) -> None:
+        """Registers the node, renews its lease and runs its pods. `log_port` is where `kubectl logs` is sent."""
+        await self._register(log_port)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew())
+
+            def on_list(pods: list[Object]) -> None:
+                for uid in self._pods.keys() - {pod["metadata"]["uid"] for pod in pods}:
+                    self._pods[uid].forget()
+                for pod in pods:
+                    self._see(pod, group)
+
+            def on_event(kind: str, pod: Object) -> None:
+                if kind != "DELETED":
+                    self._see(pod, group)
+                elif pod["metadata"]["uid"] in self._pods:
+                    self._pods[pod["metadata"]["uid"]].forget()
+
+            await self._api.follow("/api/v1/pods", f"fieldSelector=spec.nodeName%3D{self._name}", on_list, on_event)
+
+    def _see(self, pod: Object, group: asyncio.TaskGroup) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid in self._pods:
+            self._pods[uid].see(pod)
+        elif (
+            pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
+        ):
+            self._pods[uid] = PodLife(pod, self._machine)
+            group.create_task(self._live(uid), name=f"pod {pod['metadata']['name']}")
+
+    async def _live(self, uid: str) -> None:
+        try:
+            await self._pods[uid].live()
+        except Exception:
+            # One pod's end must not be all pods' end; what was wrong stands in the node's log.
+            _LOGGER.exception("pod %s", self._pods[uid].key)
+        finally:
+            del self._pods[uid]
+
+    async def _register(self, log_port: int) -> None:
+        labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
+        await self._api.create("/api/v1/nodes", node)
+        await self._api.create(
+            _LEASES,
+            {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": self._name},
+                "spec": {
+                    "holderIdentity": self._name,
+                    "leaseDurationSeconds": 40,
+                    "renewTime": _micros(self._machine.now),
+                },
+            },
+        )
+        now = self._machine.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        well = {"MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "Ready": "True"}
+        times = {"lastHeartbeatTime": now, "lastTransitionTime": now}
+        status = {
+            "capacity": self._capacity,
+            "allocatable": self._capacity,
+            "addresses": [{"type": "InternalIP", "address": CLUSTER_ADDRESS}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": log_port}},
+            "conditions": [{"type": kind, "status": value, "reason": "Test", **times} for kind, value in well.items()],
+            "nodeInfo": dict.fromkeys(_NODE_INFO, "") | {"kubeletVersion": "v1.36.3", "operatingSystem": "linux"},
+        }
+        await self._api.patch(f"/api/v1/nodes/{self._name}/status", {"status": status})
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            try:
+                await self._api.patch(
+                    f"{_LEASES}/{self._name}", {"spec": {"renewTime": _micros(self._machine.now)}}, MERGE
+                )
+            except ApiError as error:
+                _LOGGER.warning("%s", error)
+
+
+_NODE_INFO: Final = (
+    *("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion", "kubeletVersion"),
+    *("machineID", "operatingSystem", "osImage", "systemUUID"),
+)
+"""What the API demands to be there."""
+
+
+def _micros(now: Callable[[], datetime.datetime]) -> str:
+    return now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
