@@ -37,7 +37,6 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
-    if LEVELS[level] > logging.DEBUG:
-        # Each event of each object, and each request, are theirs at info.
-        for name in ("kopf", "httpx", "httpx2"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+    # Each event of each object, and each request, are theirs at info.
+    for name in ("kopf", "httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)

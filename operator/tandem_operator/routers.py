@@ -153,9 +153,9 @@ class RouterPoller:
     def _take(self, pod: RouterPod, status: RouterStatus | None) -> None:
         before = self._views.get(pod.name)
         if status is not None:
-            view = RouterView(pod.name, pod.ready, None, status)
+            view = RouterView(name=pod.name, pod_ready=pod.ready, status=status)
         elif before is None:
-            view = RouterView(pod.name, pod.ready, self._clock())
+            view = RouterView(name=pod.name, pod_ready=pod.ready, silent_since=self._clock())
         else:
             view = replace(before, pod_ready=pod.ready, silent_since=before.silent_since or self._clock())
         self._views[pod.name] = view
@@ -199,6 +199,7 @@ def _facts(service: ServiceStatus) -> object:
                 version.weight,
                 version.effective_weight,
                 version.held,
+                version.revisions,
                 tuple((one.name, one.revision, one.connected, one.ready, one.draining) for one in version.workers),
             )
             for version in service.versions

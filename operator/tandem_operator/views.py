@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from tandem_operator.planning.names import REVISION, ROLE, ROUTABLE, SERVICE, VERSION
+from tandem_operator.planning.names import APPLIED, REVISION, ROLE, ROUTABLE, SERVICE, VERSION
 from tandem_operator.planning.observed import Autoscaler, Child, Deployment, Pod, Trouble
 from tandem_operator.planning.resolving import Role
-
-APPLIED: Final = "tandem.dev/applied"
-"""Annotation: a hash of what was last applied."""
 
 _STARTING: Final = {"ContainerCreating", "PodInitializing"}
 
@@ -49,8 +46,7 @@ def view_of(kind: str, obj: Json) -> View | None:
         case "HorizontalPodAutoscaler":
             return _autoscaler(obj)
         case _:
-            meta = obj["metadata"]
-            return Child(kind, meta["name"], meta["uid"], (meta.get("annotations") or {}).get(APPLIED, ""))
+            return _child(kind, obj)
 
 
 def same(one: View | None, other: View | None) -> bool:
@@ -131,11 +127,12 @@ def _trouble(status: Json, scheduled: Json) -> Trouble | None:
         waiting, ended = state.get("waiting"), state.get("terminated")
         if waiting and (reason := waiting.get("reason", "")) and reason not in _STARTING:
             before = (container.get("lastState") or {}).get("terminated")
-            return Trouble(reason, _ended(before) if before else waiting.get("message", ""), image)
+            message = _ended(before) if before else waiting.get("message", "")
+            return Trouble(reason=reason, message=message, image=image)
         if ended and ended.get("exitCode"):
-            return Trouble(ended.get("reason") or "Error", _ended(ended), image)
+            return Trouble(reason=ended.get("reason") or "Error", message=_ended(ended), image=image)
     if scheduled.get("status") == "False":
-        return Trouble(scheduled.get("reason", ""), scheduled.get("message", ""))
+        return Trouble(reason=scheduled.get("reason", ""), message=scheduled.get("message", ""))
     return None
 
 
@@ -158,6 +155,18 @@ def _autoscaler(obj: Json) -> Autoscaler:
         desired=status.get("desiredReplicas") if "lastScaleTime" in status or active else None,
         active=None if active is None else active["status"] == "True",
         message=active.get("message", "") if active and active["status"] != "True" else "",
+    )
+
+
+def _child(kind: str, obj: Json) -> Child:
+    meta = obj["metadata"]
+    return Child(
+        kind=kind,
+        name=meta["name"],
+        uid=meta["uid"],
+        version=meta["labels"].get(VERSION, ""),
+        revision=meta["labels"].get(REVISION, ""),
+        applied=(meta.get("annotations") or {}).get(APPLIED, ""),
     )
 
 
