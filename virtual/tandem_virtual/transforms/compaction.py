@@ -65,8 +65,8 @@ def conclusion(turns: Iterable[Turn]) -> str:
 
 
 def _condensed(one: Round, files: tuple[str, ...]) -> Iterator[Turn]:
-    yield from (turn for turn in one if turn.role == "system")
-    yield from (turn for turn in (_without(turn, ToolResult) for turn in one if turn.role == "user") if turn.parts)
+    asked = (_without(turn, ToolResult) for turn in one if turn.role != "assistant")
+    yield from (turn for turn in asked if turn.parts)
     note = f"[files: {', '.join(files)}]" if files else ""
     answered = "\n".join(text for text in (conclusion(one), note) if text)
     if answered:
