@@ -5,6 +5,10 @@ and ConfigMap of its workers. The operator applies them to a cluster, the local 
 render the very same. `plan` is the operator's: the next step from what a cluster holds towards that.
 """
 
+from tandem_operator.planning.actions import Plan
+from tandem_operator.planning.installation import Installation, Peer, Policies
+from tandem_operator.planning.observed import Observed
+from tandem_operator.planning.plan import plan
 from tandem_operator.planning.rehearsal import rehearse
 from tandem_operator.planning.resolving import ROLES, EffectiveVersion, Role, Settings, resolve
 from tandem_operator.planning.revisions import revision_of
@@ -15,11 +19,17 @@ __all__ = [
     "ROLES",
     "EffectiveVersion",
     "Endpoint",
+    "Installation",
+    "Observed",
+    "Peer",
+    "Plan",
+    "Policies",
     "RevisionPlan",
     "Role",
     "RolePlan",
     "ServicePlan",
     "Settings",
+    "plan",
     "plan_service",
     "plan_services",
     "rehearse",

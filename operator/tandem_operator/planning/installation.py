@@ -26,6 +26,8 @@ class Policies:
     """CIDRs that probes come from; empty: any. A kubelet's address is its node's, which no selector can name."""
     downloads: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """CIDRs that models are fetched from, by pods that fetch."""
+    download_ports: tuple[int, ...] = (443, 80)
+    """And the ports there; an object store of one's own may have others."""
 
 
 @dataclass(frozen=True, slots=True)

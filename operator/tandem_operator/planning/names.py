@@ -12,6 +12,8 @@ REVISION: Final = f"{PREFIX}/revision"
 ROLE: Final = f"{PREFIX}/role"
 ROUTABLE: Final = f"{PREFIX}/Routable"
 """The pods' readiness gate: every router holds a session with the worker."""
+APPLIED: Final = f"{PREFIX}/applied"
+"""Annotation of children: a hash of what the operator last applied."""
 
 _MAX: Final = 63
 """Of a Service's name, which is a DNS label."""
@@ -24,6 +26,21 @@ def child_name(version: EffectiveVersion, revision: str, role: Role) -> str:
         digest = hashlib.sha256(base.encode()).hexdigest()[:8]
         base = f"{base[: _MAX - len(rest) - len(digest) - 1].rstrip('-')}-{digest}"
     return base + rest
+
+
+def service_account(service: str) -> str:
+    """Of a service's workers."""
+    return f"{service}-worker"
+
+
+def service_labels(service: str) -> dict[str, str]:
+    """Of what belongs to a service as a whole."""
+    return {
+        "app.kubernetes.io/name": "tandem-worker",
+        "app.kubernetes.io/instance": service,
+        "app.kubernetes.io/managed-by": "tandem-operator",
+        SERVICE: service,
+    }
 
 
 def selector(version: EffectiveVersion, revision: str, role: Role) -> dict[str, str]:

@@ -82,6 +82,8 @@ class Autoscaler:
     """Condition ScalingActive; None: not said yet."""
     message: str = ""
     """Of that condition, where it is False."""
+    applied: str = ""
+    """As of `Child`."""
 
 
 @dataclass(frozen=True, slots=True)

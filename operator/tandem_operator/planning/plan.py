@@ -1,10 +1,26 @@
 """The operator's decision: from what a cluster holds, the next step towards what a service wants."""
 
-from tandem_api.inference_service import InferenceService
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from tandem_operator.planning.actions import Plan
+from tandem_api.inference_service import InferenceService
+from tandem_api.inference_service.status import InferenceServiceStatus
+
+from tandem_operator.planning import children
+from tandem_operator.planning.actions import Delete, Gate, Kind, Plan, Scale
+from tandem_operator.planning.autoscaling import autoscaler
+from tandem_operator.planning.conditions import Scene
+from tandem_operator.planning.course import Course, leave, steer
 from tandem_operator.planning.installation import Installation
 from tandem_operator.planning.observed import Observed
+from tandem_operator.planning.policies import policies
+from tandem_operator.planning.rehearsal import rehearse
+from tandem_operator.planning.reporting import report, transitions
+from tandem_operator.planning.resolving import resolve
+from tandem_operator.planning.routers import Routers, listen
+from tandem_operator.planning.splitting import split
+from tandem_operator.planning.staff import Revision, revisions
+from tandem_operator.planning.trouble import waiting
 
 
 def plan(resource: InferenceService, observed: Observed, now: float, installation: Installation) -> Plan:
@@ -19,4 +35,184 @@ def plan(resource: InferenceService, observed: Observed, now: float, installatio
         now: Unix seconds.
         installation: The operator's own.
     """
-    raise NotImplementedError
+    if resource.metadata.deletion_timestamp:
+        return Plan()
+    service = rehearse(resource) if installation.rehearse else resource
+    routers = listen(observed.routers, service.metadata.namespace, service.metadata.name, now)
+    found = revisions(observed)
+    courses = _courses(service, observed, found, routers, installation, now)
+    scene = Scene(service, _told(courses, observed), routers, observed.name_owner)
+    status = report(scene, installation.url, now)
+    changed = status != resource.status
+    wanted = () if observed.name_owner else tuple(_wanted(service, courses, installation))
+    ready = status.conditions[0].status == "True"
+    return Plan(
+        apply=tuple(_apply(service, observed, courses, wanted)),
+        scale=tuple(_scale(courses)),
+        delete=tuple(_delete(observed, courses, wanted, resource.status)),
+        gates=tuple(_gates(courses, routers)),
+        status=status if changed else None,
+        events=transitions(resource.status, status) if changed else (),
+        resolve=tuple(course.resolve for course in courses if course.resolve),
+        awaits_routers=_awaits(courses, routers) or not ready,
+        again_after=min(_deadlines(courses, routers, now), default=None),
+    )
+
+
+def _courses(
+    service: InferenceService,
+    observed: Observed,
+    found: Mapping[str, Mapping[str, Revision]],
+    routers: Routers,
+    installation: Installation,
+    now: float,
+) -> tuple[Course, ...]:
+    """Each version of the spec, then those that it no longer has."""
+    last = {state.name: state for state in service.status.versions} if service.status else {}
+    courses = []
+    if observed.name_owner is None:
+        courses = [
+            steer(
+                service,
+                version,
+                weight,
+                installation.settings,
+                found.get(version.name, {}),
+                observed,
+                routers,
+                last.get(version.name),
+                now,
+            )
+            for version, weight in split(service)
+        ]
+    taken_over = routers.reachable and any(course.serves and course.weight for course in courses)
+    serves_on = observed.name_owner is None and not taken_over
+    known = {course.name for course in courses}
+    courses += [
+        leave(name, found[name], routers, last.get(name), serves_on=serves_on)
+        for name in sorted(found)
+        if name not in known
+    ]
+    return tuple(courses)
+
+
+def _told(courses: Iterable[Course], observed: Observed) -> tuple[Course, ...]:
+    """What status speaks of: a version that the spec no longer has only for as long as it is to serve."""
+    if observed.name_owner is not None:
+        return ()
+    return tuple(course for course in courses if course.index is not None or any(course.step.traffic.values()))
+
+
+def _wanted(service: InferenceService, courses: Iterable[Course], installation: Installation) -> Iterator[Any]:
+    """All objects but Deployments, as they should be."""
+    effective = [resolve(service, version, installation.settings) for version in service.spec.versions]
+    manifests = [children.account(service), *policies(service, effective, installation)]
+    for course in courses:
+        if course.plan is None:
+            continue
+        for role in course.plan.roles:
+            manifests += children.of_role(course.plan, role)
+            if role.role in course.scaled:
+                manifests.append(autoscaler(course.plan, role))
+    yield from children.owned(service, manifests)
+
+
+def _apply(
+    service: InferenceService, observed: Observed, courses: Iterable[Course], wanted: Iterable[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """What is missing or has changed; Deployments last, when all that their pods need is there."""
+    there = {(child.kind, child.name): child.applied for child in observed.children}
+    there |= {("HorizontalPodAutoscaler", scaler.name): scaler.applied for scaler in observed.autoscalers}
+    for manifest in wanted:
+        applied = there.get((manifest["kind"], manifest["metadata"]["name"]))
+        if applied is None or (manifest["kind"] not in children.FIXED and applied != children.applied(manifest)):
+            yield manifest
+    running = {deployment.name for deployment in observed.deployments}
+    for course in courses:
+        if course.plan is None or course.aside:
+            continue
+        for role in course.plan.roles:
+            if role.name not in running:
+                replicas = course.step.replicas[(course.plan.revision, role.role)]
+                yield from children.owned(service, [children.deployment(course.plan, role, replicas)])
+
+
+def _scale(courses: Iterable[Course]) -> Iterator[Scale]:
+    for course in courses:
+        for (revision, role), replicas in course.step.replicas.items():
+            found = course.found.get(revision)
+            deployment = found.role(role).deployment if found else None
+            if deployment is not None and deployment.replicas != replicas:
+                yield Scale(deployment.name, deployment.uid, replicas, deployment.resource_version)
+
+
+def _delete(
+    observed: Observed,
+    courses: Iterable[Course],
+    wanted: Iterable[Mapping[str, Any]],
+    last: InferenceServiceStatus | None,
+) -> Iterator[Delete]:
+    """What belongs to revisions of which nothing is left, and what is wanted no more."""
+    known = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted}
+    alive = {(course.name, name) for course in courses for name in course.found if name not in course.step.gone}
+    for deployment in observed.deployments:
+        if not deployment.deleting and (deployment.version, deployment.revision) not in alive:
+            yield Delete("Deployment", deployment.name, deployment.uid, deployment.resource_version)
+    for child in observed.children:
+        unused = (child.version, child.revision) not in alive if child.revision else not observed.name_owner
+        if unused and (child.kind, child.name) not in known:
+            yield Delete(_kind(child.kind), child.name, child.uid)
+    keep = {course.name for course in courses if course.aside and not _recorded(course, last)}
+    for scaler in observed.autoscalers:
+        if ("HorizontalPodAutoscaler", scaler.name) not in known and scaler.version not in keep:
+            yield Delete("HorizontalPodAutoscaler", scaler.name, scaler.uid)
+
+
+def _recorded(course: Course, last: InferenceServiceStatus | None) -> bool:
+    """Status holds the counts that the autoscalers last asked for."""
+    state = next((one for one in last.versions if one.name == course.name), None) if last else None
+    if state is None:
+        return False
+    told = {"prefill": state.prefill, "decode": state.decode}
+    return all((status := told[role]) is not None and status.desired == n for role, n in course.desired.items())
+
+
+def _gates(courses: Iterable[Course], routers: Routers) -> Iterator[Gate]:
+    for pod in _ungated(courses):
+        if routers.reach(pod):
+            yield Gate(pod.name, pod.uid)
+
+
+def _ungated(courses: Iterable[Course]) -> Iterator[Any]:
+    """Workers that are up and wait to be let in. Those of a revision that gets no requests wait for nothing."""
+    for course in courses:
+        for name, revision in course.found.items():
+            if course.step.traffic.get(name):
+                for staff in revision.roles.values():
+                    yield from (pod for pod in staff.live if pod.containers_ready and not pod.routable)
+
+
+def _awaits(courses: Iterable[Course], routers: Routers) -> bool:
+    known = tuple(courses)
+    return bool(routers.silent) or any(course.step.waits for course in known) or any(True for _ in _ungated(known))
+
+
+def _deadlines(courses: Iterable[Course], routers: Routers, now: float) -> Iterator[float]:
+    if routers.patience is not None:
+        yield routers.patience
+    for course in courses:
+        if course.obstacle is not None:
+            yield course.obstacle.again_after
+        if course.plan and (wanted := course.found.get(course.plan.revision)):
+            yield from waiting(wanted, now)
+
+
+def _kind(kind: str) -> Kind:
+    kinds: dict[str, Kind] = {
+        "Service": "Service",
+        "ConfigMap": "ConfigMap",
+        "PodDisruptionBudget": "PodDisruptionBudget",
+        "ServiceAccount": "ServiceAccount",
+        "NetworkPolicy": "NetworkPolicy",
+    }
+    return kinds[kind]

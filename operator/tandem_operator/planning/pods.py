@@ -14,7 +14,7 @@ from tandem_api.inference_service.base import Spec
 from tandem_api.inference_service.kubernetes import SecurityContext
 from tandem_api.worker import Ports
 
-from tandem_operator.planning.names import ROUTABLE, labels
+from tandem_operator.planning.names import ROUTABLE, labels, service_account
 from tandem_operator.planning.resolving import EffectiveVersion, Role, Settings
 
 WORKER: Final = "worker"
@@ -65,7 +65,7 @@ def pod_template(
                 "securityContext": _pod_security(spec),
                 "automountServiceAccountToken": spec.service_account_name is not None,
                 "enableServiceLinks": False,
-                "serviceAccountName": spec.service_account_name,
+                "serviceAccountName": spec.service_account_name or service_account(version.service),
                 "nodeSelector": spec.node_selector,
                 "tolerations": _shaped_all(spec.tolerations),
                 "affinity": _shaped(spec.affinity),
@@ -73,7 +73,7 @@ def pod_template(
                 "priorityClassName": spec.priority_class_name,
                 "runtimeClassName": spec.runtime_class_name,
                 "schedulerName": spec.scheduler_name,
-                "imagePullSecrets": _shaped_all(spec.image_pull_secrets),
+                "imagePullSecrets": _pull_secrets(spec, settings),
             }
         ),
     }
@@ -109,7 +109,7 @@ def _fetch(version: EffectiveVersion, role: RoleSpec, settings: Settings) -> dic
         {
             "name": FETCH,
             "image": version.image,
-            "imagePullPolicy": version.image_pull_policy,
+            "imagePullPolicy": version.image_pull_policy or settings.image_pull_policy,
             "command": ["python", "-m", "tandem_engine.sources", "fetch"],
             "args": [
                 *("--source", version.source),
@@ -149,7 +149,7 @@ def _worker(version: EffectiveVersion, spec: RoleSpec, role: Role, settings: Set
         {
             "name": WORKER,
             "image": version.image,
-            "imagePullPolicy": version.image_pull_policy,
+            "imagePullPolicy": version.image_pull_policy or settings.image_pull_policy,
             "command": ["python", "-m", f"tandem_{role}"],
             "args": args,
             "env": _env(
@@ -216,6 +216,11 @@ def _claim_mount() -> dict[str, Any]:
 def _shares_memory(spec: RoleSpec) -> bool:
     """Ranks talk through shared memory, of which a container has 64 MiB unless it gets a volume for it."""
     return spec.parallelism.tensor > 1
+
+
+def _pull_secrets(spec: RoleSpec, settings: Settings) -> list[dict[str, str]]:
+    names = dict.fromkeys([*(secret.name for secret in spec.image_pull_secrets), *settings.image_pull_secrets])
+    return [{"name": name} for name in names]
 
 
 def _pod_security(spec: RoleSpec) -> dict[str, Any]:

@@ -83,9 +83,18 @@ def plan_service(
     )
 
 
-def plan_revision(version: EffectiveVersion, weight: int, settings: Settings) -> RevisionPlan:
-    """What has to run for one version."""
-    revision = revision_of(version)
+def plan_revision(
+    version: EffectiveVersion, weight: int, settings: Settings, revision: str | None = None
+) -> RevisionPlan:
+    """What has to run for one version.
+
+    Args:
+        version: With its overrides applied.
+        weight: Its percent of the traffic.
+        settings: The installation's.
+        revision: Its name, where that was decided before.
+    """
+    revision = revision or revision_of(version)
     roles = tuple(_role(version, revision, role, settings) for role in ROLES if version.role(role))
     return RevisionPlan(version.version, revision, weight, version, roles)
 

@@ -1,0 +1,115 @@
+"""Which connections workers may have: NetworkPolicies, a flow for each need and nothing beside.
+
+Into workers: the routers to the worker protocol; decode workers of the same service to prefill workers' KV; kubelets to
+the health port; monitoring to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are
+fetched, the download; where traces are exported, the collector.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tandem_api.inference_service import InferenceService
+from tandem_api.worker import Ports
+
+from tandem_operator.planning.installation import Installation, Peer, Policies
+from tandem_operator.planning.names import ROLE, SERVICE, VERSION, service_labels
+from tandem_operator.planning.resolving import EffectiveVersion, Role
+
+Rule = dict[str, Any]
+
+_DNS: Final = 53
+_EPHEMERAL: Final = (32768, 60999)
+"""Linux' own range: UCX, NIXL's transport over TCP, listens on ports that the kernel picks, on both sides."""
+_OTLP: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def policies(
+    service: InferenceService, versions: Iterable[EffectiveVersion], installation: Installation
+) -> tuple[dict[str, Any], ...]:
+    """The service's NetworkPolicies; none where the installation makes none."""
+    if installation.policies is None:
+        return ()
+    known, ports, allowed = tuple(versions), Ports(), installation.policies
+    nixl = any(version.kv_transfer.connector == "nixl" for version in known)
+    ranks = max((role.parallelism.tensor for version in known if (role := version.prefill)), default=1)
+    # With nixl, each rank's side channel, and behind them one port for the leases.
+    kv = [_port(ports.kv, ports.kv + ranks - (0 if nixl else 1))]
+    data = [_port(*_EPHEMERAL)] if nixl else []
+    into: list[Rule] = [
+        {"from": [_peer(allowed.routers)], "ports": [_port(ports.grpc)]},
+        _from([{"ipBlock": {"cidr": cidr}} for cidr in allowed.nodes], ports.health),
+        _from([_peer(peer) for peer in allowed.monitoring] or [_peer(Peer())], ports.metrics),
+    ]
+    out: list[Rule] = [
+        {"ports": [_port(_DNS, protocol="UDP"), _port(_DNS)]},
+        *_telemetry(installation.settings.env),
+    ]
+    made = []
+    if any(version.disaggregated for version in known):
+        prefill, decode = [_workers(service, "prefill")], [_workers(service, "decode")]
+        back: list[Rule] = [{"to": decode, "ports": data}] if nixl else []
+        answered: list[Rule] = [{"from": prefill, "ports": data}] if nixl else []
+        made.append(_policy(service, "prefill", [*into, {"from": decode, "ports": [*kv, *data]}], [*out, *back]))
+        made.append(_policy(service, "decode", [*into, *answered], [*out, {"to": prefill, "ports": [*kv, *data]}]))
+    else:
+        made.append(_policy(service, "decode", into, out))
+    fetching = sorted(version.version for version in known if version.engine.type != "virtual")
+    if fetching and allowed.downloads:
+        made.append(_downloads(service, fetching, allowed))
+    return tuple(made)
+
+
+def _policy(service: InferenceService, role: Role, into: list[Rule], out: list[Rule]) -> dict[str, Any]:
+    selector = {"matchLabels": {SERVICE: service.metadata.name, ROLE: role}}
+    return _named(
+        service, role, {"podSelector": selector, "policyTypes": ["Ingress", "Egress"], "ingress": into, "egress": out}
+    )
+
+
+def _downloads(service: InferenceService, versions: list[str], allowed: Policies) -> dict[str, Any]:
+    """Only of pods that fetch a model: those of virtual engines don't."""
+    selector = {
+        "matchLabels": {SERVICE: service.metadata.name},
+        "matchExpressions": [{"key": VERSION, "operator": "In", "values": versions}],
+    }
+    to = [{"ipBlock": {"cidr": cidr}} for cidr in allowed.downloads]
+    rule = {"to": to, "ports": [_port(port) for port in allowed.download_ports]}
+    return _named(service, "downloads", {"podSelector": selector, "policyTypes": ["Egress"], "egress": [rule]})
+
+
+def _telemetry(env: Mapping[str, str]) -> list[Rule]:
+    """The collector's address is a name: which pods are behind it can't be told, its port can."""
+    if not (endpoint := env.get(_OTLP)):
+        return []
+    return [{"ports": [_port(urlsplit(endpoint).port or 4317)]}]
+
+
+def _named(service: InferenceService, suffix: str, spec: dict[str, Any]) -> dict[str, Any]:
+    name = service.metadata.name
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": f"{name}-{suffix}", "labels": service_labels(name)},
+        "spec": spec,
+    }
+
+
+def _from(peers: list[dict[str, Any]], port: int) -> Rule:
+    """From these, or from anywhere where none are named."""
+    return {**({"from": peers} if peers else {}), "ports": [_port(port)]}
+
+
+def _workers(service: InferenceService, role: Role) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": {SERVICE: service.metadata.name, ROLE: role}}}
+
+
+def _peer(peer: Peer) -> dict[str, Any]:
+    return {
+        "namespaceSelector": {"matchLabels": dict(peer.namespace)} if peer.namespace else {},
+        "podSelector": {"matchLabels": dict(peer.pods)} if peer.pods else {},
+    }
+
+
+def _port(port: int, end: int | None = None, protocol: str = "TCP") -> dict[str, Any]:
+    return {"protocol": protocol, "port": port, **({"endPort": end} if end is not None and end > port else {})}
