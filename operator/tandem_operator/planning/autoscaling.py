@@ -11,7 +11,6 @@ from tandem_api.inference_service import RoleSpec
 from tandem_api.inference_service.roles import AutoscalingMetric
 from tandem_api.inference_service.status import RoleStatus
 
-from tandem_operator.planning.names import ROLE as ROLE_LABEL
 from tandem_operator.planning.names import SERVICE, VERSION
 from tandem_operator.planning.observed import Autoscaler
 from tandem_operator.planning.resolving import Role
@@ -64,7 +63,7 @@ def autoscaler(plan: RevisionPlan, role: RolePlan) -> dict[str, Any]:
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": role.name},
+        "metadata": {"name": role.name, "labels": labels(plan.effective, plan.revision, role.role)},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": role.name},
             "minReplicas": scaling.min,
@@ -76,12 +75,12 @@ def autoscaler(plan: RevisionPlan, role: RolePlan) -> dict[str, Any]:
 
 
 def _metric(metric: AutoscalingMetric, plan: RevisionPlan, role: Role) -> dict[str, Any]:
-    labels = {SERVICE: plan.effective.service, VERSION: plan.version, ROLE_LABEL: role}
+    of_role = {SERVICE: plan.effective.service, VERSION: plan.version, ROLE: role}
     kind, field = ("AverageValue", "averageValue") if metric.name == "queueDepth" else ("Value", "value")
     return {
         "type": "External",
         "external": {
-            "metric": {"name": _METRICS[metric.name], "selector": {"matchLabels": labels}},
+            "metric": {"name": _METRICS[metric.name], "selector": {"matchLabels": of_role}},
             "target": {"type": kind, field: quantity(metric.target)},
         },
     }
