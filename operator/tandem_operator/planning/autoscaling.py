@@ -11,7 +11,7 @@ from tandem_api.inference_service import RoleSpec
 from tandem_api.inference_service.roles import AutoscalingMetric
 from tandem_api.inference_service.status import RoleStatus
 
-from tandem_operator.planning.names import SERVICE, VERSION
+from tandem_operator.planning.names import ROLE, SERVICE, VERSION, labels
 from tandem_operator.planning.observed import Autoscaler
 from tandem_operator.planning.resolving import Role
 from tandem_operator.planning.staff import Revision
