@@ -215,7 +215,8 @@ class FakeWorker(PrefillWorkerServicer, DecodeWorkerServicer):
         else:
             add_DecodeWorkerServicer_to_server(self, server)
         port = server.add_insecure_port(address)
-        self.endpoint = WorkerEndpoint(name=self.name, role=self.role, address=f"127.0.0.1:{port}")  # type: ignore[arg-type]
+        host = address.rpartition(":")[0]
+        self.endpoint = WorkerEndpoint(name=self.name, role=self.role, address=f"{host}:{port}")  # type: ignore[arg-type]
         await server.start()
         self._server = server
         try:

@@ -164,11 +164,12 @@ async def house(
     http: Any = None,
     tracer: Any = None,
     at_start: str | None = None,
+    source: Source | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """Starts the workers (those in `dead` only get an endpoint) and a router; ends with everything at rest.
 
-    `at_start` stands in the topology file in the place of a topology.
+    `at_start` stands in the topology file in the place of a topology. `source` takes the file's place.
     """
     async with AsyncExitStack() as stack:
         for worker in (*prefill, *decode, *dead):
@@ -180,7 +181,7 @@ async def house(
         known = topology_of(workers, routing or RoutingSpec(), versions).model_dump_json()
         topology.write_text(known if at_start is None else at_start)
         told = replace(Settings(topology=topology, host="127.0.0.1", port=0), **settings)
-        router = Router(told, FileSource(topology), tracer or NoTracer(), time.monotonic)
+        router = Router(told, source or FileSource(topology), tracer or NoTracer(), time.monotonic)
         config = uvicorn_config(RouterApp(router), told)
         config.http = http or config.http
         server = _Server(config)
@@ -192,7 +193,7 @@ async def house(
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
         here = House(router, url, client, list(prefill), list(decode), topology)
         try:
-            await here.workers_ready(len(prefill) + len(decode) if at_start is None else 0)
+            await here.workers_ready(len(prefill) + len(decode) if at_start is None and source is None else 0)
             yield here
             await here.at_rest()
         finally:

@@ -164,7 +164,6 @@ class Watch(Generic[K]):
         async with client.stream("GET", self._path, params=params, timeout=timeout) as response:
             if response.status_code != 200:
                 raise _refused(response.status_code, await response.aread())
-            self._succeeded()
             async for line in _lines(response):
                 self._take(_EVENT.decode(line))
 
@@ -172,6 +171,7 @@ class Watch(Generic[K]):
         if event.type == "ERROR":
             failure = _FAILURE.decode(event.object)
             raise Refused(failure.code, failure.message)
+        self._succeeded()
         object = None if event.type == "BOOKMARK" else self._read(event.object)
         if object is None:
             self._version = _BOOKMARK.decode(event.object).metadata.resource_version
