@@ -29,7 +29,6 @@ CHILDREN = ",".join(
         *("poddisruptionbudgets", "networkpolicies", "horizontalpodautoscalers"),
     )
 )
-)
 WRITES = ("apply", "patch", "scale", "delete")
 
 Json = dict[str, Any]
