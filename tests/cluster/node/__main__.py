@@ -42,15 +42,14 @@ def main() -> None:
 
 
 async def _until_told(arguments: argparse.Namespace) -> None:
-    serving = asyncio.current_task()
-    assert serving is not None
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, serving.cancel)
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    serving = asyncio.create_task(_serve(arguments, told))
     with suppress(asyncio.CancelledError):
-        await _serve(arguments)
+        await serving
 
 
-async def _serve(arguments: argparse.Namespace) -> None:
+async def _serve(arguments: argparse.Namespace, told: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(connected(arguments.kubeconfig))
         scratch = await stack.enter_async_context(scratch_folder(parent=arguments.folder))
@@ -87,6 +86,10 @@ async def _serve(arguments: argparse.Namespace) -> None:
             group.create_task(services.run())
             for node in nodes:
                 group.create_task(node.run(port))
+            await told.wait()
+            for node in nodes:
+                node.hurry()
+            raise asyncio.CancelledError
 
 
 if __name__ == "__main__":

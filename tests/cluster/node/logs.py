@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -34,8 +34,8 @@ async def serving_logs(
         if not path.is_file():
             return web.Response(status=404, text=f"container {container} of {namespace}/{pod} has no log\n")
         answer = web.StreamResponse(headers={"content-type": "text/plain"})
-        await answer.prepare(request)
-        with path.open("rb") as file:
+        with suppress(ConnectionError), path.open("rb") as file:
+            await answer.prepare(request)
             tail = request.query.get("tailLines")
             if tail is not None:
                 lines = file.read().splitlines(keepends=True)
@@ -47,7 +47,6 @@ async def serving_logs(
                 if ended:
                     break
                 await asyncio.sleep(_POLL_SECONDS)
-        await answer.write_eof()
         return answer
 
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", container_log)

@@ -28,8 +28,13 @@ class Node:
         self._pods: dict[str, PodLife] = {}
 
     def runs(self, namespace: str, pod: str) -> bool:
-        """Whether a pod of this name is on the node."""
-        return any(life.key == (namespace, pod) for life in self._pods.values())
+        """Whether a pod of this name has processes on the node."""
+        return any(life.key == (namespace, pod) and not life.ended for life in self._pods.values())
+
+    def hurry(self) -> None:
+        """Cuts the grace of all pods short: the node itself ends."""
+        for life in self._pods.values():
+            life.hurry()
 
     async def run(self, log_port: int) -> None:
         """Registers the node, renews its lease and runs its pods. `log_port` is where `kubectl logs` is sent."""
@@ -39,15 +44,15 @@ class Node:
 
             def on_list(pods: list[Object]) -> None:
                 for uid in self._pods.keys() - {pod["metadata"]["uid"] for pod in pods}:
-                    self._pods[uid].forget()
+                    self._forget(uid)
                 for pod in pods:
                     self._see(pod, group)
 
             def on_event(kind: str, pod: Object) -> None:
                 if kind != "DELETED":
                     self._see(pod, group)
-                elif pod["metadata"]["uid"] in self._pods:
-                    self._pods[pod["metadata"]["uid"]].forget()
+                else:
+                    self._forget(pod["metadata"]["uid"])
 
             await self._api.follow("/api/v1/pods", f"fieldSelector=spec.nodeName%3D{self._name}", on_list, on_event)
 
@@ -59,16 +64,20 @@ class Node:
             pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
         ):
             self._pods[uid] = PodLife(pod, self._machine)
-            group.create_task(self._live(uid), name=f"pod {pod['metadata']['name']}")
+            group.create_task(self._live(self._pods[uid]), name=f"pod {pod['metadata']['name']}")
 
-    async def _live(self, uid: str) -> None:
+    def _forget(self, uid: str) -> None:
+        """Not before the API server has: late events of a pod that has ended must not begin it again."""
+        life = self._pods.pop(uid, None)
+        if life is not None:
+            life.forget()
+
+    async def _live(self, life: PodLife) -> None:
         try:
-            await self._pods[uid].live()
+            await life.live()
         except Exception:
             # One pod's end must not be all pods' end; what was wrong stands in the node's log.
-            _LOGGER.exception("pod %s", self._pods[uid].key)
-        finally:
-            del self._pods[uid]
+            _LOGGER.exception("pod %s", life.key)
 
     async def _register(self, log_port: int) -> None:
         labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}

@@ -50,7 +50,9 @@ class PodLife:
         self._path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         self._changed = asyncio.Event()
         self._deleted = asyncio.Event()
-        self._ended = self._gone = False
+        self.ended = False
+        """None of its containers runs any more."""
+        self._gone = False
         self._running: runner.Pod | None = None
         self._book: StatusBook | None = None
         self._written: Object = {}
@@ -65,14 +67,19 @@ class PodLife:
         self._observed = pod
         if "deletionTimestamp" in pod["metadata"] and not self._deleted.is_set():
             self._deleted.set()
-            asyncio.get_running_loop().call_later(pod["metadata"].get("deletionGracePeriodSeconds", 0), self._hurry)
+            asyncio.get_running_loop().call_later(pod["metadata"].get("deletionGracePeriodSeconds", 0), self.hurry)
         self._changed.set()
 
     def forget(self) -> None:
         """The pod is gone from the API server: nobody waits for its grace any more."""
         self._gone = True
         self._deleted.set()
-        self._hurry()
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Cuts the pod's grace short."""
+        if self._running is not None:
+            self._running.kill()
 
     async def live(self) -> None:
         """Runs the pod to its end, or to its deletion, and takes it from the API server then."""
@@ -82,7 +89,7 @@ class PodLife:
             try:
                 await self._run()
             finally:
-                self._ended = True
+                self.ended = True
                 self._changed.set()
         await self._deleted.wait()
         await self._remove()
@@ -137,12 +144,8 @@ class PodLife:
         self._book.enter(pod.state, now, self._deleted.is_set())
         self._changed.set()
 
-    def _hurry(self) -> None:
-        if self._running is not None:
-            self._running.kill()
-
     async def _report(self) -> None:
-        while self._changed.is_set() or not self._ended:
+        while self._changed.is_set() or not self.ended:
             await self._changed.wait()
             self._changed.clear()
             await self._push()

@@ -46,33 +46,43 @@ class Relay:
 
 
 class _Side(asyncio.Protocol):
-    """One of two connections that are one; reads nothing before it is joined to the other."""
+    """One of two connections that are one. What comes before it is joined to the other waits."""
 
     transport: asyncio.Transport
 
     def __init__(self, on_connected: "Callable[[_Side], None] | None") -> None:
         self._on_connected = on_connected
         self._other: _Side | None = None
+        self._early = b""
+        self._early_end = False
 
     def join(self, other: "_Side") -> None:
         self._other = other
+        if self._early:
+            other.transport.write(self._early)
+        if self._early_end:
+            self.eof_received()
         with suppress(RuntimeError):  # has gone meanwhile
             self.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.pause_reading()
         if self._on_connected is not None:
             self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
-        assert self._other is not None
-        self._other.transport.write(data)
+        if self._other is None:
+            self._early += data
+            self.transport.pause_reading()
+        else:
+            self._other.transport.write(data)
 
     def eof_received(self) -> bool:
-        assert self._other is not None
-        with suppress(OSError, RuntimeError):
-            self._other.transport.write_eof()
+        if self._other is None:
+            self._early_end = True
+        else:
+            with suppress(OSError, RuntimeError):
+                self._other.transport.write_eof()
         return True  # the other direction goes on
 
     def pause_writing(self) -> None:

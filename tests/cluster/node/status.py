@@ -72,7 +72,7 @@ class StatusBook:
         ]
         inits = [self._container(container) for container in self._state.init_containers]
         return {
-            "phase": self._state.phase if self._state.problem == "" else "Pending",
+            "phase": self._phase(),
             "message": self._state.problem or None,
             "hostIP": CLUSTER_ADDRESS,
             "podIP": self._state.address,
@@ -82,6 +82,11 @@ class StatusBook:
             "containerStatuses": containers,
             **({"initContainerStatuses": inits} if inits else {}),
         }
+
+    def _phase(self) -> str:
+        """To a kubelet a pod is pending until each of its containers has been started once."""
+        begun = all(self._times[container.name].started for container in self._state.containers)
+        return "Pending" if self._state.phase == "Running" and not begun else self._state.phase
 
     def _container(self, container: ContainerState) -> Object:
         times = self._times[container.name]
