@@ -8,6 +8,7 @@ The weights are wide (standard deviation 0.2), so that every token of a prompt m
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -64,15 +65,21 @@ def make_tiny_model(to: Path, arch: Arch = "qwen3", seed: int = 0) -> Path:
     4 layers, 4 heads over 2 KV heads of 64, a vocabulary of 512: a KV cache of 4 x 2 x 2 x 64 values a token.
     """
     to.mkdir(parents=True, exist_ok=True)
-    _write_json(to / "config.json", _config(arch))
-    _write_json(to / "generation_config.json", {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0})
-    _write_tokenizer(to)
-    rng = np.random.default_rng(seed)
-    _write_safetensors(to / "model.safetensors", {name: _draw(rng, shape) for name, shape in _shapes(arch).items()})
+    write_json(to / "config.json", config(arch))
+    write_json(to / "generation_config.json", {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0})
+    write_tokenizer(to)
+    write_weights(to / "model.safetensors", shapes(arch), seed)
     return to
 
 
-def _config(arch: Arch) -> dict[str, object]:
+def write_weights(path: Path, of: Mapping[str, tuple[int, ...]], seed: int) -> None:
+    """Random ones, drawn in the order of the names."""
+    rng = np.random.default_rng(seed)
+    write_safetensors(path, {name: draw(rng, shape) for name, shape in of.items()})
+
+
+def config(arch: Arch) -> dict[str, object]:
+    """Of config.json."""
     return {
         "architectures": ["Qwen3ForCausalLM" if arch == "qwen3" else "LlamaForCausalLM"],
         "model_type": arch,
@@ -96,7 +103,7 @@ def _config(arch: Arch) -> dict[str, object]:
     }
 
 
-def _shapes(arch: Arch) -> dict[str, tuple[int, ...]]:
+def shapes(arch: Arch) -> dict[str, tuple[int, ...]]:
     """Every tensor of the checkpoint by its name in transformers; weights are [out, in]."""
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB, HIDDEN)}
     for n in range(LAYERS):
@@ -117,13 +124,13 @@ def _shapes(arch: Arch) -> dict[str, tuple[int, ...]]:
     return shapes | {"model.norm.weight": (HIDDEN,), "lm_head.weight": (VOCAB, HIDDEN)}
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Norms are one, all else is normal. bfloat16, which numpy does not have, is the upper half of float32."""
     values = np.ones(shape, np.float32) if len(shape) == 1 else rng.standard_normal(shape, np.float32) * np.float32(0.2)
     return (values.view(np.uint32) >> 16).astype("<u2")
 
 
-def _write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """The format: the header's length as 8 bytes, a JSON header, the tensors' bytes."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -135,23 +142,24 @@ def _write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(t.tobytes() for t in tensors.values()))
 
 
-def _write_tokenizer(to: Path) -> None:
+def write_tokenizer(to: Path, markers: Sequence[str] = MARKERS) -> None:
+    """As many markers as MARKERS, in their place."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
         CORPUS,
         trainers.BpeTrainer(
-            vocab_size=VOCAB - len(MARKERS),
+            vocab_size=VOCAB - len(markers),
             special_tokens=list(SPECIAL),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         ),
     )
-    tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in MARKERS])
+    tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in markers])
     assert tokenizer.get_vocab_size() == VOCAB, tokenizer.get_vocab_size()
     tokenizer.save(str(to / "tokenizer.json"))
-    _write_json(
+    write_json(
         to / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -164,7 +172,7 @@ def _write_tokenizer(to: Path) -> None:
     )
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 

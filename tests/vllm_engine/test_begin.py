@@ -47,7 +47,7 @@ async def test_it_is_what_vllm_says_when_it_is_asked_for_the_end_alone(pair: Pai
     inputs = {"prompt_token_ids": prompt(40, seed=801)}
     (theirs,) = [output async for output in engine.generate(inputs, sampling(), "theirs")]
     begun: list[int] = []
-    tap = CallTap(engine, lambda *_: {}, 64, pair.decode._clock, lambda: begun.append(1))
+    tap = CallTap(engine, lambda *_: {}, pair.decode._clock, lambda: begun.append(1))
     (ours,) = [output async for output in tap.generate(inputs, sampling(), "ours")]
     assert begun == [1]
     assert (ours.finished, str(ours.prompt_logprobs)) == (True, str(theirs.prompt_logprobs))

@@ -61,6 +61,27 @@ async def test_an_expired_lease_is_dropped_and_its_kv_recomputed(pair: Pair) -> 
     assert answer.text == (await pair.whole(body)).text
 
 
+async def test_a_call_that_waits_longer_than_a_lease_lasts_finds_its_kv(pair: Pair) -> None:
+    body = {"prompt": prompt(70, seed=310)}
+    handle = await pair.handle(body)
+    decode = pair.decode._serving.engine
+    await decode.pause_generation(mode="keep", clear_cache=False)
+    try:
+        task = asyncio.create_task(ask(pair.decode, completion(body, kv=handle)))
+        end = pair.decode._clock() + 2.5 * LEASE_TTL
+        while pair.decode._clock() < end:
+            assert not task.done()
+            counted = await pair.prefill.counters()
+            assert (counted.leases, counted.staged_bytes) == (1, 3 * BLOCK_BYTES)
+            assert pair.prefill.load().leases == 1
+            await asyncio.sleep(0.2)
+    finally:
+        await decode.resume_generation()
+    assert (await task).reply.kv.outcome == KvReport.TRANSFERRED
+    # Nobody renews it any more: it ends by itself.
+    assert await everything_at_rest(pair, LATER)
+
+
 async def test_a_lease_that_was_handed_on_serves_its_next_holder_only(pair: Pair) -> None:
     body = {"prompt": prompt(70, seed=302)}
     first = await pair.handle(body)

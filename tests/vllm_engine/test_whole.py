@@ -1,5 +1,6 @@
 """What a transfer can't carry is computed in one place, and nothing of it before."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,6 +40,14 @@ async def test_it_runs_whole_on_the_decode_worker(pair: Pair, reason: str, call:
     assert (answer.reply.kv.outcome, answer.reply.kv.reason) == (KvReport.WHOLE, reason)
     assert answer.outcome.usage.completion_tokens > 0
     assert len(answer.reply.json["choices"]) == (2 if reason in ("n", "beam_search", "several_prompts") else 1)
+
+
+@pytest.mark.parametrize("make", [chat, completion])
+async def test_beams_are_at_most_as_long_as_the_platform_allows(pair: Pair, make: Callable[..., Call]) -> None:
+    # Without max_tokens a chat may be as long as the model allows, a completion has vLLM's sixteen.
+    asked = TEXT | {"max_tokens": 9000} if make is completion else {"max_tokens": None}
+    answer = await ask(pair.decode, make({"use_beam_search": True, "n": 2, "ignore_eos": True, **asked}))
+    assert answer.reply.json["usage"]["completion_tokens"] == 2 * 64
 
 
 async def test_embedded_prompts_are_not_computed_for_others(pair: Pair) -> None:

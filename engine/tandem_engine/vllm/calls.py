@@ -20,6 +20,7 @@ from tandem_engine.engine import Call, Facts, Outcome, Reply
 from tandem_engine.errors import CallError, EngineDead, KvGone, KvMismatch
 from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.content import check_handle
+from tandem_engine.kv.renewing import RENEW_SECONDS, renewing
 from tandem_engine.kv.slices import slices
 from tandem_engine.vllm import failures, params, requests
 from tandem_engine.vllm.content import prompt_hash
@@ -30,8 +31,6 @@ from tandem_engine.vllm.tap import CallTap
 
 BODY_PIECE_BYTES: Final = 64 * 1024
 """Of a JSON answer, given to the reply at once."""
-
-RENEW_SECONDS: Final = 5.0
 
 SSE: Final = "text/event-stream; charset=utf-8"
 JSON: Final = "application/json"
@@ -91,14 +90,8 @@ class Calls:
         not_carried = requests.whole_reason(request) or await self._lost(call)
         run = _Run(self, call, reply, SSE if request.stream else JSON, not_carried)
         try:
-            answer = await self.serving.create(request, run.tap, self._headers(call), call.response_id)
-            if isinstance(answer, AsyncGenerator):
-                await _stream(answer, run.data)
-            else:
-                body = answer.model_dump_json().encode()
-                for start in range(0, len(body), BODY_PIECE_BYTES):
-                    run.data(body[start : start + BODY_PIECE_BYTES])
-            return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
+            async with renewing(self.client, None if not_carried else call.kv) as run.kv_is_here:
+                return await self._answer(call, request, run)
         except CallError as error:
             if error.code == worker_pb2.INTERNAL and self.serving.engine.errored:
                 raise EngineDead(failures.DEAD) from error  # in a stream vLLM does not say which
@@ -107,10 +100,20 @@ class Calls:
             self.watch.forget(run.key)
             await run.tap.abort()
 
+    async def _answer(self, call: Call, request: requests.Request, run: "_Run") -> Outcome:
+        answer = await self.serving.create(request, run.tap, self._headers(call), call.response_id)
+        if isinstance(answer, AsyncGenerator):
+            await _stream(answer, run.data)
+        else:
+            body = answer.model_dump_json().encode()
+            for start in range(0, len(body), BODY_PIECE_BYTES):
+                run.data(body[start : start + BODY_PIECE_BYTES])
+        return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
+
     async def _hold(self, call: Call, prompt: Any, lora: Any, handle: kv_pb2.KvHandle) -> Outcome:
         """Computes the prompt; its KV is staged in the step that completes it."""
         key = self._key(call)
-        tap = CallTap(self.serving.engine, lambda *_: params.hold(key, handle), 1, self.clock)
+        tap = CallTap(self.serving.engine, lambda *_: params.hold(key, handle), self.clock)
         sampling = SamplingParams(
             max_tokens=1, temperature=0.0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
@@ -166,13 +169,15 @@ class _Run:
     def __init__(self, calls: Calls, call: Call, reply: Reply, content_type: str, not_carried: str) -> None:
         self.key = calls._key(call)
         self.stats: CallStats | None = calls.watch.follow(self.key) if calls.config.disaggregated else None
-        self.tap = CallTap(calls.serving.engine, self._admit, calls.config.max_tokens, calls.clock, self._begin)
+        self.tap = CallTap(calls.serving.engine, self._admit, calls.clock, self._begin)
         self._reply = reply
         self._content_type = content_type
         self._begun = False
         self._calls = calls
         self._call = call
         self._not_carried = not_carried
+        self.kv_is_here: Callable[[], None] = lambda: None
+        """Ends the renewal of the KV's lease."""
 
     def report(self) -> worker_pb2.KvReport:
         """Final once the first output is there: a transfer is over by then."""
@@ -201,6 +206,7 @@ class _Run:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
+            self.kv_is_here()
             report = self.report()
             self._trace_transfer(report)
             self._reply.started(200, self._content_type, 0, report)

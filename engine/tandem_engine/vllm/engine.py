@@ -105,7 +105,8 @@ class VllmEngine:
         )
         self._watch = stats.Watch(connector=self._config.disaggregated)
         async with AsyncExitStack() as stack:
-            self._serving = await stack.enter_async_context(serving.Serving(args, self._watch))
+            stack.enter_context(environment.sockets_folder())
+            self._serving = await stack.enter_async_context(serving.Serving(args, self._watch, self._config.max_tokens))
             vllm_config = self._serving.config
             layout = await layouts.of_engine(self._serving.engine, self._config.disaggregated)
             prefill = self._config.disaggregated and self._config.role == "prefill"

@@ -6,8 +6,17 @@ has set stays.
 
 import importlib.metadata
 import os
-from collections.abc import MutableMapping
+import shutil
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+SOCKETS: Final = "VLLM_RPC_BASE_PATH"
+"""Names the folder of the sockets between vLLM's processes."""
+LONGEST_FOLDER: Final = 107 - len("/12345678-1234-1234-1234-123456789012")
+"""What the kernel allows for a socket's path, less the name that vLLM gives it."""
 
 
 def cpu_build() -> bool:
@@ -44,3 +53,35 @@ def prepare(tensor_parallel: int, host: str, environ: MutableMapping[str, str] =
         if tensor_parallel == 1:
             # On the CPU this is what lets the executor "uni" stand: one process less, and one hop less a step.
             environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+
+@contextmanager
+def sockets_folder(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """A folder of its own for the engine's sockets while entered; vLLM would leave them behind.
+
+    It is in the folder for temporary files, or, where that has too long a name for a socket, in the system's. Engines
+    of one process share it, and a folder that a person has named is used as it is.
+
+    Raises:
+        ValueError: there is no folder that would do.
+    """
+    if SOCKETS in environ:
+        yield
+        return
+    folder = _short_folder()
+    environ[SOCKETS] = folder
+    try:
+        yield
+    finally:
+        if environ.get(SOCKETS) == folder:
+            del environ[SOCKETS]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> str:
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it safe
+        if len(parent) + len("/tandem-12345678") <= LONGEST_FOLDER and os.access(parent, os.W_OK | os.X_OK):
+            return tempfile.mkdtemp(prefix="tandem-", dir=parent)
+    raise ValueError(
+        f"TMPDIR must be writable and have at most {LONGEST_FOLDER - 16} characters, for vLLM's sockets"
+    )

@@ -1,7 +1,8 @@
 """What a prefill worker holds for others: leases as its front end keeps them, in step with the ranks that stage the KV.
 
 Bytes are reserved here, before a prompt is computed. The KV itself is staged in the engine's processes, where the ranks
-serve it; they keep the same leases, and each side lets go of them by its own clock.
+serve it; they keep the same leases, and each side lets go of them by its own clock. A decode worker that keeps a call
+waiting renews its lease at the first rank: it is seen here, and told to the others.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ LEASE_BYTES = 16
 
 
 class Holder:
-    """A context manager: it owns the task that tells the ranks of releases.
+    """A context manager: it owns the tasks that tell the ranks of releases, and look for renewals.
 
     Args:
         ask: calls a method of every rank's worker and returns their answers.
@@ -42,19 +43,21 @@ class Holder:
         self._released: asyncio.Queue[bytes] = asyncio.Queue()
         self._ending: set[bytes] = set()
         """Released, and the ranks not told yet: their bytes are not free before."""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Holder":
-        self._task = asyncio.create_task(self._tell(), name="kv releases")
+        self._tasks = [
+            asyncio.create_task(self._tell(), name="kv releases"),
+            asyncio.create_task(self._look(), name="kv renewals"),
+        ]
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def counts(self) -> LeaseCounts:
         self._book.expire(self._clock())
@@ -123,3 +126,22 @@ class Holder:
             for lease in leases:
                 self._ending.discard(lease)
                 self._book.release(lease)
+
+    async def _look(self) -> None:
+        """Before leases are over here, finds out which of them last longer at a rank."""
+        while True:
+            await asyncio.sleep(self.limits.ttl / 6)
+            before = {lease: self._book.remaining(lease, self._clock()) for lease in self._book}
+            ageing = [lease for lease, left in before.items() if 0 < left < self.limits.ttl * 2 / 3]
+            if ageing:
+                with suppress(Unavailable):  # the next look has the same to say
+                    for lease, *left in zip(ageing, *await self._ask("tandem_remaining", ageing), strict=True):
+                        # A rank's time begins before ours: only a renewal lets it last longer.
+                        if max(left) > before[lease] and lease not in self._ending:
+                            await self._renewed(lease)
+
+    async def _renewed(self, lease: bytes) -> None:
+        """Ours last: else each look would find that the ranks' time begins after ours."""
+        await self._ask("tandem_renew", lease, b"")
+        with suppress(KvGone):
+            self._book.renew(lease, self._clock())

@@ -151,8 +151,12 @@ class Mover:
         for lease in leases:
             self._staging.release(lease)
 
+    def remaining(self, leases: list[bytes]) -> list[float]:
+        """Seconds that each lease lasts yet."""
+        return [self._staging.remaining(lease) for lease in leases]
+
     def renew(self, lease: bytes, next_lease: bytes) -> bool:
-        """Hands a lease on; False: it is gone."""
+        """Begins a lease's time anew, and hands it on where there are other bits; False: it is gone."""
         try:
             self._staging.renew(lease, next_lease=next_lease)
         except KvGone:

@@ -104,6 +104,9 @@ class NixlLeases:
             if self._held.pop(lease, None):
                 self._staging.release(lease)
 
+    def remaining(self, leases: list[bytes]) -> list[float]:
+        return [self._staging.remaining(lease) for lease in leases]
+
     def renew(self, lease: bytes, next_lease: bytes) -> bool:
         try:
             self._staging.renew(lease, next_lease=next_lease)
@@ -111,7 +114,8 @@ class NixlLeases:
             return False
         if lease not in self._held:
             return False
-        self._held[next_lease] = self._held.pop(lease)
+        if next_lease:
+            self._held[next_lease] = self._held.pop(lease)
         return True
 
     def _release(self, lease: bytes) -> None:

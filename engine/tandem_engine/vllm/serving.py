@@ -35,10 +35,12 @@ class Serving:
     Args:
         args: of `arguments.parse`.
         watch: gets the engine's statistics.
+        max_tokens: the platform's cap on an answer's length.
     """
 
-    def __init__(self, args: Namespace, watch: Watch) -> None:
+    def __init__(self, args: Namespace, watch: Watch, max_tokens: int) -> None:
         self._args = args
+        self._max_tokens = max_tokens
         self._watch = watch
         self._state: Any = SimpleNamespace()
         self._engine: Any = None
@@ -64,6 +66,9 @@ class Serving:
             if "generate" not in tasks:
                 raise ValueError("the model does not generate text")
             await init_app_state(self._engine, self._state, self._args, tasks)
+            for each in (self._state.openai_serving_chat, self._state.openai_serving_completion):
+                # vLLM's own bound, which the model's folder may set: it holds for beams, too.
+                each.override_max_tokens = min(each.override_max_tokens or self._max_tokens, self._max_tokens)
         except BaseException:
             self._engine.shutdown()
             raise

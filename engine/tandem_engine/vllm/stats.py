@@ -138,6 +138,9 @@ class Watch(StatLoggerBase):
                 scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs,
                 scheduler_stats.kv_cache_usage,
             )
+            if (guessed := scheduler_stats.spec_decoding_stats) is not None:
+                self.totals["draft_tokens"] += guessed.num_draft_tokens
+                self.totals["draft_tokens_accepted"] += guessed.num_accepted_tokens
             if scheduler_stats.kv_connector_stats:
                 self._transferred(scheduler_stats.kv_connector_stats)
         if iteration_stats is not None:

@@ -22,7 +22,6 @@ class CallTap:
         engine: AsyncLLM.
         admit: sees each prompt and its LoRA request before the engine does, and returns its kv_transfer_params; may
             raise, which refuses the call.
-        max_tokens: the platform's cap, where the request named none.
         clock: seconds, monotone, the system's.
         begun: told once, when the first token is there; where a request has several choices, when the first is whole.
     """
@@ -31,13 +30,11 @@ class CallTap:
         self,
         engine: Any,
         admit: Callable[[Any, Any], Mapping[str, Any]],
-        max_tokens: int,
         clock: Callable[[], float],
         begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._admit = admit
-        self._max_tokens = max_tokens
         self._clock = clock
         self._tell_begun = begun
         self._open: set[str] = set()
@@ -54,8 +51,6 @@ class CallTap:
 
     def generate(self, prompt: Any, sampling_params: Any, request_id: str, **options: Any) -> AsyncGenerator[Any, None]:
         """As EngineClient.generate; `admit` runs at once, before the first output is asked for."""
-        if sampling_params.max_tokens is None or sampling_params.max_tokens > self._max_tokens:
-            sampling_params.max_tokens = self._max_tokens
         if params := self._admit(prompt, options.get("lora_request")):
             sampling_params.extra_args = {**(sampling_params.extra_args or {}), "kv_transfer_params": dict(params)}
         whole = sampling_params.output_kind == RequestOutputKind.FINAL_ONLY and sampling_params.n == 1

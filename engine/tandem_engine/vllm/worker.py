@@ -23,6 +23,10 @@ class WorkerExtension:
     def tandem_release(self, leases: list[bytes]) -> None:
         get_kv_transfer_group().mover.release(leases)
 
+    def tandem_remaining(self, leases: list[bytes]) -> list[float]:
+        remaining: list[float] = get_kv_transfer_group().mover.remaining(leases)
+        return remaining
+
     def tandem_renew(self, lease: bytes, next_lease: bytes) -> bool:
         renewed: bool = get_kv_transfer_group().mover.renew(lease, next_lease)
         return renewed

@@ -152,9 +152,9 @@ def info(labels: dict[str, str]) -> Metric:
     return InfoMetricFamily("tandem_worker", "What this worker is.", value=labels)
 
 
-def gauge(name: str, text: str, value: float) -> Metric:
+def gauge(name: str, text: str, value: float, prefix: str = PREFIX) -> Metric:
     """A gauge as it is at a scrape."""
-    return GaugeMetricFamily(PREFIX + name, text, value=value)
+    return GaugeMetricFamily(prefix + name, text, value=value)
 
 
 def counter(name: str, text: str, value: float, prefix: str = PREFIX) -> Metric:
