@@ -29,6 +29,8 @@ class Room:
 class _Waiter:
     demand: Demand
     again: bool
+    patient: bool
+    """It has been told that a worker is to come."""
     granted: asyncio.Future[Grant]
 
 
@@ -73,17 +75,18 @@ class Queue:
         """
         # Calls that come again are at the front: where the last is one, all are.
         first = again or not self._waiting or self._waiting[-1].again
+        patient = self._may_wait(demand)
         try:
             if first and (grant := self.pairing.take(self._revisions(), demand)):
                 return grant
         except NoWorker:
-            if not self._may_wait(demand):
+            if not patient:
                 raise
         if not again and self.room.taken >= self.room.limit:
             raise CallFailed(
                 pb.OVERLOADED, "all workers of the model are busy and the queue is full", reason="queue_full"
             )
-        return await self._wait(_Waiter(demand, again, asyncio.get_running_loop().create_future()))
+        return await self._wait(_Waiter(demand, again, patient, asyncio.get_running_loop().create_future()))
 
     async def _wait(self, waiter: _Waiter) -> Grant:
         self.room.taken += 1
@@ -141,7 +144,7 @@ class Queue:
         try:
             grant = self.pairing.take(self._revisions(), waiter.demand)
         except NoWorker as none_left:
-            if not waiter.again or self._may_wait(waiter.demand):
+            if not waiter.again or waiter.patient or self._may_wait(waiter.demand):
                 # A worker may come back before the wait is over.
                 return False
             # It may hold places and KV that are of no use any more.
