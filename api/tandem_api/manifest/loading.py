@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tandem_api.inference_service.quantities import MANIFEST
@@ -124,7 +124,7 @@ def _service(document: Document) -> tuple[InferenceService | None, list[Finding]
             location_of(error),
             wording(error),
         )
-        for error in _without_echoes(plain)
+        for error in without_echoes(plain)
     ]
     broken = _broken(errors) if not plain else _broken_besides(document.data, plain)
     for problem in broken:
@@ -144,13 +144,13 @@ def _validate(data: Any) -> tuple[InferenceService | None, list[ErrorDetails]]:
     return service, []
 
 
-def _without_echoes(errors: list[ErrorDetails]) -> Iterable[ErrorDetails]:
+def without_echoes(errors: list[ErrorDetails], root: type[BaseModel] = InferenceService) -> Iterable[ErrorDetails]:
     """Leaves out what is wrong only because something else is, which is said already.
 
     These are fields that are missing because their name is misspelt, and lists that are too short because what they
     hold is wrong.
     """
-    misspelt = {meant(location_of(error)) for error in errors if error["type"] == "extra_forbidden"}
+    misspelt = {meant(location_of(error), root) for error in errors if error["type"] == "extra_forbidden"}
     holders = {location_of(error)[:depth] for error in errors for depth in range(len(error["loc"]))}
     for error in errors:
         echoes = (error["type"] == "missing" and location_of(error) in misspelt) or (

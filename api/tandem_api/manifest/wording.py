@@ -47,16 +47,16 @@ def location_of(error: ErrorDetails) -> Location:
     return tuple(part for part in error["loc"] if part != "[key]")
 
 
-def wording(error: ErrorDetails) -> str:
-    """What is wrong, what was found, and what would be right."""
+def wording(error: ErrorDetails, root: type[BaseModel] = InferenceService) -> str:
+    """What is wrong with a document that `root` describes, what was found, and what would be right."""
     location, context = location_of(error), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return f"is not a field here{_instead(location)}"
+            return f"is not a field here{_instead(location, root)}"
         case "missing":
-            return f"is missing{_purpose(location)}"
+            return f"is missing{_purpose(location, root)}"
         case "literal_error":
-            allowed = _allowed(location)
+            allowed = _allowed(location, root)
             return f"found {shown(error['input'])}: must be {_listed(allowed)}{_closest(error['input'], allowed)}"
         case "string_type" if isinstance(error["input"], bool | int | float):
             quoted = json.dumps(str(shown(error["input"])))
@@ -68,9 +68,9 @@ def wording(error: ErrorDetails) -> str:
             return must if between else f"found {shown(error['input'])}: {must}"
 
 
-def meant(location: Location) -> Location | None:
+def meant(location: Location, root: type[BaseModel] = InferenceService) -> Location | None:
     """The field that an unknown one was probably meant to be."""
-    model = model_at(location[:-1])
+    model = model_at(location[:-1], root)
     if model is None or not (close := difflib.get_close_matches(str(location[-1]), _names(model), n=1)):
         return None
     return (*location[:-1], close[0])
@@ -86,9 +86,9 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def model_at(location: Location) -> type[BaseModel] | None:
+def model_at(location: Location, root: type[BaseModel] = InferenceService) -> type[BaseModel] | None:
     """The type that describes the mapping at a location."""
-    annotation: Any = InferenceService
+    annotation: Any = root
     for part in location:
         if isinstance(part, int):
             annotation = next((inner for inner in _plain(annotation) if get_origin(inner) is tuple), None)
@@ -101,24 +101,27 @@ def model_at(location: Location) -> type[BaseModel] | None:
     return next((plain for plain in _plain(annotation) if _is_model(plain)), None)
 
 
-def _instead(location: Location) -> str:
-    if close := meant(location):
+def _instead(location: Location, root: type[BaseModel]) -> str:
+    if close := meant(location, root):
         return f'; did you mean "{close[-1]}"?'
-    model = model_at(location[:-1])
+    model = model_at(location[:-1], root)
     return f"; fields are {', '.join(_names(model))}" if model else ""
 
 
-def _purpose(location: Location) -> str:
-    field = _field(model_at(location[:-1]), str(location[-1]))
+def _purpose(location: Location, root: type[BaseModel]) -> str:
+    field = _field(model_at(location[:-1], root), str(location[-1]))
     if field is None or not field.description:
         return ""
     first = field.description.partition("\n")[0].rstrip(".")
     return f": {first[0].lower()}{first[1:]}"
 
 
-def _allowed(location: Location) -> list[str]:
-    field = _field(model_at(location[:-1]), str(location[-1])) if location else None
+def _allowed(location: Location, root: type[BaseModel]) -> list[str]:
+    while location and isinstance(location[-1], int):
+        location = location[:-1]
+    field = _field(model_at(location[:-1], root), str(location[-1])) if location else None
     plain = _plain(field.annotation) if field else []
+    plain += [inner for one in plain if get_origin(one) is tuple for inner in _plain(get_args(one)[0])]
     return [str(value) for one in plain for value in get_args(one) if isinstance(value, str)]
 
 
