@@ -1,5 +1,8 @@
 """From the settings that people write to the values that the planner takes."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from tandem_operator.planning.installation import Installation, Peer, Policies
 from tandem_operator.planning.resolving import Settings
 from tandem_operator.settings import OperatorSettings, PolicySettings
@@ -25,14 +28,15 @@ def installation_of(settings: OperatorSettings) -> Installation:
 def _policies(settings: PolicySettings) -> Policies:
     return Policies(
         routers=Peer(settings.routers.namespace, settings.routers.pods),
-        monitoring=tuple(
-            Peer(_labels(peer.get("namespaceSelector")), _labels(peer.get("podSelector")))
-            for peer in settings.monitoring
-        ),
-        downloads=settings.downloads.cidrs,
+        monitoring=settings.monitoring,
+        dns=settings.dns,
+        downloads=tuple(_network(cidr, settings.downloads.excluded) for cidr in settings.downloads.cidrs),
+        download_ports=settings.downloads.ports,
+        extra_egress=settings.extra_egress,
     )
 
 
-def _labels(selector: object) -> dict[str, str]:
-    """Of a label selector, what it matches exactly."""
-    return dict(selector.get("matchLabels") or {}) if isinstance(selector, dict) else {}
+def _network(cidr: str, excluded: Iterable[str]) -> dict[str, Any]:
+    """A network as a peer. An exception has to lie within it, so networks of one's own have none."""
+    holes = [hole for hole in excluded if cidr.endswith("/0") and (":" in hole) == (":" in cidr)]
+    return {"ipBlock": {"cidr": cidr, **({"except": holes} if holes else {})}}

@@ -12,6 +12,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -75,11 +76,8 @@ def _directions(policy: Policy) -> set[str]:
 
 def _is_peer(peer: Mapping[str, Any], other: Peer, policy: Policy) -> bool:
     if "ipBlock" in peer:
-        address = ip_address(other.ip)
         block = peer["ipBlock"]
-        return address in ip_network(block["cidr"]) and not any(
-            address in ip_network(hole) for hole in block.get("except") or ()
-        )
+        return _within(other.ip, block["cidr"]) and not any(_within(other.ip, hole) for hole in block.get("except", ()))
     if not other.is_pod:
         return False
     if peer.get("namespaceSelector") is None:
@@ -87,6 +85,11 @@ def _is_peer(peer: Mapping[str, Any], other: Peer, policy: Policy) -> bool:
     else:
         near = _selects(peer["namespaceSelector"], other.namespace_labels)
     return near and (peer.get("podSelector") is None or _selects(peer["podSelector"], other.labels))
+
+
+@cache
+def _within(address: str, network: str) -> bool:
+    return ip_address(address) in ip_network(network)
 
 
 def _has_port(ports: list[Mapping[str, Any]] | None, target: Peer, port: int, protocol: str) -> bool:

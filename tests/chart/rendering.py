@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class Chart:
     """The chart, and the helm that renders it."""
 
     helm: str
+    _rendered: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """What was rendered before, by arguments: the same values in many tests take helm's second once."""
 
     def render(self, values: Values | None = None, *, release: str = RELEASE, namespace: str = NAMESPACE) -> Objects:
         """All objects of an installation with `values`, tests and notes left out.
@@ -72,7 +74,10 @@ class Chart:
         Raises:
             Refused: the values are refused.
         """
-        text = self._run("template", release, str(CHART), f"--namespace={namespace}", "--values=-", given=values)
+        asked = json.dumps([values, release, namespace], sort_keys=True)
+        if (text := self._rendered.get(asked)) is None:
+            words = ("template", release, str(CHART), f"--namespace={namespace}", "--values=-")
+            text = self._rendered[asked] = self._run(*words, given=values)
         return Objects(tuple(item for item in yaml.safe_load_all(text) if item))
 
     def refusal(self, values: Values) -> str:

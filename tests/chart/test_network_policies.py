@@ -115,6 +115,14 @@ def test_further_egress_is_everyones(chart: Chart) -> None:
     assert not any(allowed(policies, peer, collector, 4318) for peer in OURS)
 
 
+@pytest.mark.parametrize(("endpoint", "port"), [("http://collector.obs:5317", 5317), ("https://collector.obs", 4317)])
+def test_routers_reach_a_collector_of_traces_by_its_port(chart: Chart, endpoint: str, port: int) -> None:
+    rendered = chart.render({"otlpEndpoint": endpoint, "networkPolicies": TIGHT})
+    collector = Peer("collector", "10.9.9.9")
+    reached = [p for p in (80, 4317, 5317) if allowed(rendered.of("NetworkPolicy"), ROUTER, collector, p)]
+    assert reached == [port]
+
+
 def test_by_default_the_api_server_may_be_anywhere_on_its_own_ports(chart: Chart) -> None:
     policies = list(chart.render().of("NetworkPolicy"))
     assert allowed(policies, ROUTER, Peer("other", "203.0.113.9"), 6443)

@@ -106,7 +106,8 @@ def test_a_route_leads_a_gateway_to_the_routers_without_a_deadline(chart: Chart)
 
 
 def test_the_key_of_response_ids_is_random_and_long(chart: Chart) -> None:
-    keys = [chart.render().one("Secret", "tandem-router-ids")["data"]["id-key"] for _ in range(2)]
+    each = [chart.render({"router": {"replicas": count}}) for count in (3, 4)]
+    keys = [one.one("Secret", "tandem-router-ids")["data"]["id-key"] for one in each]
     assert [len(base64.b64decode(key, validate=True)) for key in keys] == [32, 32]
     assert keys[0] != keys[1]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tandem_operator.planning.resolving import Settings
 
@@ -16,18 +17,23 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Who may talk to workers, for their NetworkPolicies."""
+    """Who may talk to workers, and to whom they may, for their NetworkPolicies.
+
+    Kubelets are not among them: Kubernetes lets a pod's own node in whatever a policy says.
+    """
 
     routers: Peer
     """To the worker protocol."""
-    monitoring: tuple[Peer, ...] = ()
-    """To the metrics; empty: all pods of the cluster."""
-    nodes: tuple[str, ...] = ()
-    """CIDRs that probes come from; empty: any. A kubelet's address is its node's, which no selector can name."""
-    downloads: tuple[str, ...] = ("0.0.0.0/0", "::/0")
-    """CIDRs that models are fetched from, by pods that fetch."""
-    download_ports: tuple[int, ...] = (443, 80)
+    monitoring: tuple[Mapping[str, Any], ...] = ()
+    """To the metrics: peers as a NetworkPolicy writes them; empty: nobody."""
+    dns: tuple[Mapping[str, Any], ...] = ()
+    """Who answers names; empty: anybody."""
+    downloads: tuple[Mapping[str, Any], ...] = ({"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}})
+    """Where models are fetched from, by pods that fetch; empty: nowhere."""
+    download_ports: tuple[int, ...] = (443,)
     """And the ports there; an object store of one's own may have others."""
+    extra_egress: tuple[Mapping[str, Any], ...] = ()
+    """Further egress rules, of all workers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Which connections workers may have: NetworkPolicies, a flow for each need and nothing beside.
 
-Into workers: the routers to the worker protocol; decode workers of the same service to prefill workers' KV; kubelets to
-the health port; monitoring to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are
-fetched, the download; where traces are exported, the collector.
+Into workers: the routers to the worker protocol; decode workers of the same service to prefill workers' KV; monitoring
+to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are fetched, the download; where
+traces are exported, the collector. Probes need no rule: a pod's own node always reaches it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,12 +38,12 @@ def policies(
     data = [_port(*_EPHEMERAL)] if nixl else []
     into: list[Rule] = [
         {"from": [_peer(allowed.routers)], "ports": [_port(ports.grpc)]},
-        _from([{"ipBlock": {"cidr": cidr}} for cidr in allowed.nodes], ports.health),
-        _from([_peer(peer) for peer in allowed.monitoring] or [_peer(Peer())], ports.metrics),
+        *([{"from": [*allowed.monitoring], "ports": [_port(ports.metrics)]}] if allowed.monitoring else []),
     ]
     out: list[Rule] = [
-        {"ports": [_port(_DNS, protocol="UDP"), _port(_DNS)]},
+        {**({"to": [*allowed.dns]} if allowed.dns else {}), "ports": [_port(_DNS, protocol="UDP"), _port(_DNS)]},
         *_telemetry(installation.settings.env),
+        *(dict(rule) for rule in allowed.extra_egress),
     ]
     made = []
     if any(version.disaggregated for version in known):
@@ -73,8 +73,7 @@ def _downloads(service: InferenceService, versions: list[str], allowed: Policies
         "matchLabels": {SERVICE: service.metadata.name},
         "matchExpressions": [{"key": VERSION, "operator": "In", "values": versions}],
     }
-    to = [{"ipBlock": {"cidr": cidr}} for cidr in allowed.downloads]
-    rule = {"to": to, "ports": [_port(port) for port in allowed.download_ports]}
+    rule = {"to": [*allowed.downloads], "ports": [_port(port) for port in allowed.download_ports]}
     return _named(service, "downloads", {"podSelector": selector, "policyTypes": ["Egress"], "egress": [rule]})
 
 
@@ -93,11 +92,6 @@ def _named(service: InferenceService, suffix: str, spec: dict[str, Any]) -> dict
         "metadata": {"name": f"{name}-{suffix}", "labels": service_labels(name)},
         "spec": spec,
     }
-
-
-def _from(peers: list[dict[str, Any]], port: int) -> Rule:
-    """From these, or from anywhere where none are named."""
-    return {**({"from": peers} if peers else {}), "ports": [_port(port)]}
 
 
 def _workers(service: InferenceService, role: Role) -> dict[str, Any]:
