@@ -21,10 +21,11 @@ from tests.tiny_model import (
 
 RANK = 4
 WINDOW = 64
-IMAGE = "<image>"
+IMAGE_MARKERS = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
 IMAGE_SIDE, PATCH, SEEN = 28, 14, 32
 """Pixels of an image and of a patch, and the hidden size of what sees them."""
-IMAGE_TOKENS = (IMAGE_SIDE // PATCH) ** 2
+IMAGE_TOKENS = (IMAGE_SIDE // PATCH) ** 2 + 3
+"""Of an image in a prompt: its patches, and what is around them."""
 
 _LATENT, _ROPE, _NOPE, _VALUE = 512, 64, 128, 128
 """As DeepSeek has them: kernels for latent attention know no others."""
@@ -96,67 +97,60 @@ def make_tiny_latent(to: Path) -> Path:
 
 
 def make_tiny_vision(to: Path) -> Path:
-    """A LLaVA: CLIP's encoder of one layer before `tiny_model`'s Llama. An image is four tokens of a prompt."""
+    """An Idefics3: a vision encoder of one layer before `tiny_model`'s Llama. An image is seven tokens of a prompt.
+
+    vLLM's other models that see want torchvision, which its CPU build can't have (`requirements/overrides.txt`).
+    """
     make_tiny_model(to, "llama")
-    write_tokenizer(to, (*MARKERS[:-1], IMAGE))
-    text = config("llama")
+    write_tokenizer(to, (*MARKERS[: -len(IMAGE_MARKERS)], *IMAGE_MARKERS))
     write_json(
         to / "config.json",
         {
-            "architectures": ["LlavaForConditionalGeneration"],
-            "model_type": "llava",
-            "text_config": text,
+            "architectures": ["Idefics3ForConditionalGeneration"],
+            "model_type": "idefics3",
+            "text_config": config("llama"),
             "vision_config": {
-                "model_type": "clip_vision_model",
+                "model_type": "idefics3_vision",
                 "hidden_size": SEEN,
                 "intermediate_size": 2 * SEEN,
                 "num_hidden_layers": 1,
                 "num_attention_heads": 2,
                 "image_size": IMAGE_SIDE,
                 "patch_size": PATCH,
-                "projection_dim": SEEN,
             },
-            "image_token_index": VOCAB - 1,
-            "image_seq_length": IMAGE_TOKENS,
-            "vision_feature_layer": -1,
-            "vision_feature_select_strategy": "default",
-            "projector_hidden_act": "gelu",
-            "multimodal_projector_bias": False,
+            "scale_factor": 1,
+            "image_token_id": VOCAB - len(IMAGE_MARKERS),
             "tie_word_embeddings": False,
+            "pad_token_id": 0,
             "dtype": "bfloat16",
         },
     )
     image = {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": IMAGE_SIDE},
-        "crop_size": {"height": IMAGE_SIDE, "width": IMAGE_SIDE},
+        "image_processor_type": "Idefics3ImageProcessor",
+        "do_image_splitting": False,
+        "size": {"longest_edge": IMAGE_SIDE},
+        "max_image_size": {"longest_edge": IMAGE_SIDE},
     }
     write_json(to / "preprocessor_config.json", image)
     write_json(
         to / "processor_config.json",
-        {
-            "processor_class": "LlavaProcessor",
-            "image_token": IMAGE,
-            "patch_size": PATCH,
-            "num_additional_image_tokens": 1,
-            "vision_feature_select_strategy": "default",
-        },
+        {"processor_class": "Idefics3Processor", "image_seq_len": (IMAGE_SIDE // PATCH) ** 2},
     )
-    weights = {f"language_model.{name}": shape for name, shape in shapes("llama").items()}
-    weights |= {"multi_modal_projector.linear_1.weight": (HIDDEN, SEEN)}
-    weights |= {"multi_modal_projector.linear_2.weight": (HIDDEN, HIDDEN)}
-    weights |= {f"vision_tower.vision_model.{name}": shape for name, shape in _vision().items()}
+    text = shapes("llama")
+    weights = {name.replace("model.", "model.text_model.", 1): shape for name, shape in text.items()}
+    weights |= {"model.connector.modality_projection.proj.weight": (HIDDEN, SEEN)}
+    weights |= {f"model.vision_model.{name}": shape for name, shape in _vision().items()}
     write_weights(to / "model.safetensors", weights, seed=0)
     return to
 
 
 def _vision() -> dict[str, tuple[int, ...]]:
-    """CLIP's tensors."""
+    """Tensors of the encoder."""
     layer = "encoder.layers.0"
     found: dict[str, tuple[int, ...]] = {
-        "embeddings.class_embedding": (SEEN,),
         "embeddings.patch_embedding.weight": (SEEN, 3, PATCH, PATCH),
-        "embeddings.position_embedding.weight": (IMAGE_TOKENS + 1, SEEN),
+        "embeddings.patch_embedding.bias": (SEEN,),
+        "embeddings.position_embedding.weight": ((IMAGE_SIDE // PATCH) ** 2, SEEN),
         f"{layer}.mlp.fc1.weight": (2 * SEEN, SEEN),
         f"{layer}.mlp.fc1.bias": (2 * SEEN,),
         f"{layer}.mlp.fc2.weight": (SEEN, 2 * SEEN),
@@ -165,7 +159,7 @@ def _vision() -> dict[str, tuple[int, ...]]:
     for part in ("q", "k", "v", "out"):
         found[f"{layer}.self_attn.{part}_proj.weight"] = (SEEN, SEEN)
         found[f"{layer}.self_attn.{part}_proj.bias"] = (SEEN,)
-    for norm in ("pre_layrnorm", "post_layernorm", f"{layer}.layer_norm1", f"{layer}.layer_norm2"):
+    for norm in ("post_layernorm", f"{layer}.layer_norm1", f"{layer}.layer_norm2"):
         found[f"{norm}.weight"] = (SEEN,)
         found[f"{norm}.bias"] = (SEEN,)
     return found
