@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tandem_operator.cluster import DEPLOYMENT, POD, Cluster, Conflict, NotFound, Refused, by_name
+from tandem_operator.cluster import DEPLOYMENT, POD, Cluster, Conflict, Ending, NotFound, Refused, by_name
 from tandem_operator.planning.actions import Delete, Gate, Plan, Scale
 from tandem_operator.planning.names import ROUTABLE
 from tandem_operator.store import Key, Store
@@ -44,6 +44,7 @@ class Executor:
 
         Raises:
             Unavailable: the API server can't do it now; what was done stays.
+            Ending: the namespace goes, and the service with it.
         """
         outcome = Outcome()
         namespace = key[0]
@@ -61,6 +62,8 @@ class Executor:
     async def _attempt(self, outcome: Outcome, write: Awaitable[None]) -> None:
         try:
             await write
+        except Ending:
+            raise
         except Refused as error:
             outcome.refused.append(error)
         except (Conflict, NotFound) as error:

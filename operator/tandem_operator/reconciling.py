@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 from tandem_api.inference_service import InferenceService
 
-from tandem_operator.cluster import Conflict, NotFound, Refused
+from tandem_operator.cluster import Conflict, Ending, NotFound, Refused
 from tandem_operator.executing import Executor
 from tandem_operator.metrics import Metrics
 from tandem_operator.observing import observe
@@ -112,7 +112,10 @@ class Reconciler:
 
     async def _carry_out(self, key: Key, service: ServiceView, plan: Plan) -> Result:
         meta = service.resource["metadata"]
-        outcome = await self._executor.execute(key, meta["uid"], plan)
+        try:
+            outcome = await self._executor.execute(key, meta["uid"], plan)
+        except Ending:
+            return Result()
         status: Json = service.resource.get("status") or {}
         if plan.status is not None:
             status = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)

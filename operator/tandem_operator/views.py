@@ -155,6 +155,7 @@ def _autoscaler(obj: Json) -> Autoscaler:
         desired=status.get("desiredReplicas") if "lastScaleTime" in status or active else None,
         active=None if active is None else active["status"] == "True",
         message=active.get("message", "") if active and active["status"] != "True" else "",
+        applied=(meta.get("annotations") or {}).get(APPLIED, ""),
     )
 
 

@@ -55,6 +55,7 @@ def settings() -> kopf.OperatorSettings:
     made = kopf.OperatorSettings()
     made.peering.standalone = True
     made.posting.enabled = False
+    made.scanning.disabled = True  # kinds and namespaces are known: no rights over the cluster's are needed
     made.process.ultimate_exiting_timeout = 30
     made.watching.reconnect_backoff = 0.2
     made.queueing.idle_timeout = 0.5  # each object that changes has a task for so long

@@ -1,7 +1,7 @@
 """The API server, as the operator uses it: kinds, paths, writes and their errors."""
 
 from tandem_operator.cluster.client import FIELD_MANAGER, Cluster, connect
-from tandem_operator.cluster.errors import ApiError, Conflict, NotFound, Refused, Unavailable
+from tandem_operator.cluster.errors import ApiError, Conflict, Ending, NotFound, Refused, Unavailable
 from tandem_operator.cluster.kinds import CHILDREN, DEPLOYMENT, EVENT, POD, SECRET, SERVICES, Kind, by_name
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ApiError",
     "Cluster",
     "Conflict",
+    "Ending",
     "Kind",
     "NotFound",
     "Refused",

@@ -33,6 +33,10 @@ class Refused(ApiError):
     """The same request will be refused again, until somebody changes a permission, a policy or the resource."""
 
 
+class Ending(Refused):
+    """The namespace is being deleted: nothing can be made in it any more."""
+
+
 class Unavailable(ApiError):
     """No answer, or none that settles anything: the same request may succeed later."""
 
@@ -48,10 +52,13 @@ def error_of(what: str, status: int, body: Mapping[str, Any], retry_after: str |
     """
     reason = str(body.get("reason") or "")
     message = str(body.get("message") or f"answered {status}")
+    causes = (body.get("details") or {}).get("causes") or ()
     if status == 404:
         made: type[ApiError] = NotFound
     elif status == 409:
         made = Conflict
+    elif any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        made = Ending
     elif status >= 500 or status in _TRANSIENT:
         made = Unavailable
     else:
