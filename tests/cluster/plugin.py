@@ -49,13 +49,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def cluster_node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNode]:
-    """The cluster's one node, which runs pods as processes of this machine."""
+def started_node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNode]:
+    """The cluster's one node; no pod is scheduled to it outside of tests that ask for `cluster_node`."""
     if cluster.control_plane is None:
         pytest.skip("the cluster that TANDEM_TEST_KUBECONFIG names has nodes of its own")
     folder = tmp_path_factory.mktemp("node") / "node"
     with running_node("node", cluster, cluster.control_plane, folder, {"nvidia.com/gpu": "8"}) as node:
         yield node
+
+
+@pytest.fixture(scope="module")
+def cluster_node(cluster: Cluster, started_node: ClusterNode) -> Iterator[ClusterNode]:
+    """The cluster's one node, which runs pods as processes of this machine, for the tests of one module."""
+    cluster.kubectl("uncordon", started_node.name)
+    yield started_node
+    cluster.kubectl("cordon", started_node.name)
 
 
 @pytest.fixture

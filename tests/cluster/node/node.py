@@ -18,7 +18,7 @@ _CAPACITY: Final = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "100Gi"
 
 
 class Node:
-    """One node of the cluster. `run` does all of it, for ever."""
+    """One node of the cluster, cordoned at first. `run` does all of it, for ever."""
 
     def __init__(self, name: str, resources: Mapping[str, str], machine: Machine) -> None:
         self._name = name
@@ -81,7 +81,8 @@ class Node:
 
     async def _register(self, log_port: int) -> None:
         labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels},
+                "spec": {"unschedulable": True}}  # fmt: skip
         await self._api.create("/api/v1/nodes", node)
         await self._api.create(
             _LEASES,

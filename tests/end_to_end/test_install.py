@@ -1,0 +1,42 @@
+"""From `helm install` to an answer, and back to nothing."""
+
+import time
+
+import openai
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.end_to_end.release import SAMPLES, Release
+
+MADE = "deployments,replicasets,pods,services,endpointslices,configmaps,serviceaccounts,networkpolicies,pdb,hpa"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("inside_cluster")
+def test_a_sample_answers_once_it_is_ready_and_leaves_nothing(
+    cluster: Cluster, release: Release, namespace: str
+) -> None:
+    before = _names(cluster, namespace)
+    cluster.kubectl("apply", "-n", namespace, "-f", str(SAMPLES / "virtual.yaml"))
+    cluster.wait("inferenceservice/rehearsal", "Ready", namespace)
+
+    with openai.OpenAI(base_url=release.url, api_key="none", max_retries=0, timeout=30) as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="rehearsal", messages=[{"role": "user", "content": "Who is there?"}], stream=True
+            )
+        )
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+
+    cluster.kubectl("delete", "inferenceservice", "rehearsal", "-n", namespace)
+    deadline = time.monotonic() + 60
+    while left := _names(cluster, namespace) - before:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def _names(cluster: Cluster, namespace: str) -> set[str]:
+    """Everything of a namespace that an operator can make, by kind and name."""
+    return set(cluster.kubectl("get", MADE, "-n", namespace, "-o", "name").stdout.split())
