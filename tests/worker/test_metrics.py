@@ -86,6 +86,20 @@ async def test_every_metric_has_a_help_text_and_a_unit(running):
         assert family.type in ("counter", "info") or name.endswith(UNITS) or plain in COUNTED, name
 
 
+async def test_an_engine_that_speculates_says_how_often_it_was_right(running, engine, eventually):
+    async with running(engine=engine) as worker:
+        assert "speculative_acceptance_rate" not in await scrape(worker)
+        engine.totals = lambda: {"draft_tokens": 80, "draft_tokens_accepted": 60}
+
+        async def seen() -> bool:
+            return "speculative_acceptance_rate" in await scrape(worker)
+
+        await eventually(seen)
+        families = await scrape(worker)
+    assert value(families, "speculative_acceptance_rate") == 0.75
+    assert value(families, "tandem_engine_draft_tokens_total") == 80
+
+
 async def test_a_worker_that_starts_can_be_scraped(running, engine):
     engine.starting = asyncio.Event().wait
     async with running(engine=engine) as worker:
