@@ -23,6 +23,8 @@ class DirectProtocol(HttpToolsProtocol):
 
     active: "DirectClient | None" = None
     """Requests of one connection are answered one after another: there is at most one."""
+    excused = False
+    """Its client has not been told that the router is about to end: its next request is answered, too."""
     _linger: asyncio.TimerHandle | None = None
 
     def on_headers_complete(self) -> None:
@@ -37,6 +39,12 @@ class DirectProtocol(HttpToolsProtocol):
             self._linger.cancel()
         if self.active is not None:
             self.active.lose()
+
+    def part(self) -> None:
+        """The router is about to take no more requests: closes at once, unless there is an answer under way."""
+        self.excused = self.active is not None
+        if not self.excused:
+            self.shutdown()
 
     def linger(self) -> None:
         """Closes when what is written has been read, and soon in any case."""

@@ -85,6 +85,8 @@ class _Call:
         self._frontend = frontend
         self._scope = scope
         self._record = record
+        direct = scope.get("extensions", {}).get(EXTENSION)
+        self._excused = direct is not None and direct[0].excused
         self._request_id = request_id(self.headers, router.entropy)
         self._model = ""
         self._version: Version | None = None
@@ -112,7 +114,7 @@ class _Call:
 
     async def _route(self, body: bytes, client: Client) -> CallFailed | None:
         router = self._router
-        if router.draining:
+        if router.draining and not self._excused:
             raise CallFailed(pb.UNAVAILABLE, "the router is shutting down", reason="shutdown")
         try:
             wanted = parse(body)

@@ -29,6 +29,10 @@ FAREWELL_SECONDS: Final = 1.0
 """For the sessions to end: leases that were given back last must still be heard of."""
 
 
+LAST_CALL_SECONDS: Final = 0.25
+"""For those who have just got the end of a stream, and send their next request before they hear of ours."""
+
+
 class Router(AbstractAsyncContextManager["Router"]):
     """Entered, it follows its source and holds a session to each worker; left, it has ended all of that."""
 
@@ -123,7 +127,10 @@ class Router(AbstractAsyncContextManager["Router"]):
         """Takes no more requests and lets those that run end within the grace period; the rest get a typed error."""
         self.leaving = self.draining = True
         _log.info("draining: %d open requests have %g s", len(self.open), self.settings.grace)
-        if not await self._emptied(self.settings.grace):
+        end = self.clock() + self.settings.grace
+        if self.open and await self._emptied(self.settings.grace):
+            await asyncio.sleep(LAST_CALL_SECONDS)
+        if not await self._emptied(max(0.0, end - self.clock())):
             _log.warning("ending %d requests after the grace period", len(self.open))
             for exchange in list(self.open):
                 exchange.stop(CallFailed(pb.UNAVAILABLE, "the router is shutting down", reason="shutdown"))

@@ -2,8 +2,9 @@
 
 On the first signal the router is not ready at once. For its lame-duck time it goes on to take requests, because load
 balancers hear of that only after a while, and asks its clients to come over another connection next time. Then it takes
-no more work, but still listens: who has not heard of it gets a 503 and comes to another replica. When the open requests
-are over, or the grace period is, the server closes.
+no more work, but still listens: who has not heard of it gets a 503 and comes to another replica. A connection whose
+answer began before the signal was told nothing, so it may have one request more. When the open requests are over, or
+the grace period is, the server closes.
 """
 
 import asyncio
@@ -89,8 +90,8 @@ def _source(settings: Settings) -> Source:
 async def _end_orderly(router: Router, server: _Server, stopping: asyncio.Event) -> None:
     await stopping.wait()
     await router.leave()
-    # Connections that rest would only carry requests which are refused. Those in use close with their next answer.
     for connection in list(server.server_state.connections):
-        connection.shutdown()
+        if isinstance(connection, DirectProtocol):
+            connection.part()
     await router.drain()
     server.should_exit = True
