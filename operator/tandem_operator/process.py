@@ -17,6 +17,7 @@ from tandem_operator.cluster import SERVICES, ApiError, Cluster, connect
 from tandem_operator.executing import Executor
 from tandem_operator.installed import installation_of
 from tandem_operator.metrics import Metrics
+from tandem_operator.planning.names import SERVICE
 from tandem_operator.planning.plan import plan
 from tandem_operator.queueing import KeyedQueue
 from tandem_operator.reconciling import Reconciler
@@ -81,7 +82,7 @@ async def run(
                     group.create_task(sources.run()),
                     group.create_task(watching.pruning(cluster, store, settings.namespaces, concerned)),
                 ]
-                await _until_served(cluster)
+                await _until_served(cluster, settings)
                 await _watch(settings, store, queue, concerned, metrics)  # until a signal comes
                 queue.close()
                 await asyncio.wait([working], timeout=FINISH_SECONDS)
@@ -111,16 +112,16 @@ async def _watch(
     )
 
 
-async def _until_served(cluster: Cluster) -> None:
+async def _until_served(cluster: Cluster, settings: OperatorSettings) -> None:
     """Waits for the CustomResourceDefinition, which may come after the operator."""
+    scope = settings.namespaces[0] if settings.namespaces else None
     while True:
         try:
-            if await cluster.serves(SERVICES):
-                return
-            why = f"the API server serves no {SERVICES.plural}.{SERVICES.group}"
+            # None carries that label: the answer is short, however many there are.
+            await cluster.list_metadata(SERVICES, scope, SERVICE)
+            return
         except ApiError as error:
-            why = str(error)
-        _log.warning("waits for the InferenceService API", extra={"why": why})
+            _log.warning("waits for the InferenceService API", extra={"why": str(error)})
         await asyncio.sleep(AWAIT_SERVED_SECONDS)
 
 

@@ -8,14 +8,14 @@ import pytest
 from tandem_api.crd import crd
 
 from tests.cluster.cluster import Cluster
-from tests.operator_live.platform import Platform
+from tests.operator_live.platform import Platform, until
 
 
 @pytest.fixture(scope="session")
 def crd_there(cluster: Cluster) -> None:
     """The resource is known to the API server."""
     cluster.apply(crd())
-    cluster.wait(f"crd/{crd()['metadata']['name']}", "Established")
+    until(lambda: cluster.kubectl("get", "tisvc", check=False).returncode == 0)
 
 
 @pytest.fixture

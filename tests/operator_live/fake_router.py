@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from tandem_api.status import RouterStatus, ServiceStatus, VersionStatus, WorkerStatus
 
+Json = dict[str, Any]
+
 
 class FakeRouter:
     """Answers with the status that it was told to. `with` it as long as it is to answer."""
@@ -41,8 +43,13 @@ class FakeRouter:
         self._server.server_close()
         self._thread.join()
 
-    def says(self, resource: dict[str, Any], pods: list[dict[str, Any]], *, connected: bool = True) -> None:
-        """From now on: it acts on this state of a service, and has (or lacks) sessions to these pods."""
+    def says(
+        self, resource: dict[str, Any], pods: list[dict[str, Any]], *, connected: bool = True, waiting: int = 0
+    ) -> None:
+        """From now on: it acts on this state of a service, and has (or lacks) sessions to these pods.
+
+        `waiting` is the number of requests that wait in each of them.
+        """
         meta, status = resource["metadata"], resource.get("status", {})
         versions = tuple(
             VersionStatus(
@@ -56,7 +63,9 @@ class FakeRouter:
                 recomputed={},
                 whole={},
                 revisions=tuple(one["name"] for one in version.get("revisions", ()) if one.get("traffic", True)),
-                workers=tuple(_worker(pod, connected) for pod in pods if _label(pod, "version") == version["name"]),
+                workers=tuple(
+                    _worker(pod, connected, waiting) for pod in pods if _label(pod, "version") == version["name"]
+                ),
             )
             for version in status.get("versions", ())
         )
@@ -71,7 +80,7 @@ class FakeRouter:
         self._status = self._status.model_copy(update={"services": (service,)})
 
 
-def _worker(pod: dict[str, Any], connected: bool) -> WorkerStatus:
+def _worker(pod: Json, connected: bool, waiting: int) -> WorkerStatus:
     return WorkerStatus(
         name=pod["metadata"]["name"],
         role="prefill" if _label(pod, "role") == "prefill" else "decode",
@@ -82,12 +91,12 @@ def _worker(pod: dict[str, Any], connected: bool) -> WorkerStatus:
         draining=False,
         open_calls=0,
         running=0,
-        waiting=0,
+        waiting=waiting,
         kv_use=0.0,
         leases=0,
         staged_bytes=0,
     )
 
 
-def _label(pod: dict[str, Any], name: str) -> str:
+def _label(pod: Json, name: str) -> str:
     return str(json.loads(json.dumps(pod["metadata"]["labels"]))[f"tandem.dev/{name}"])

@@ -55,11 +55,13 @@ async def _run(settings: OperatorSettings, folder: Path, host: str, port: int) -
         cluster = await stack.enter_async_context(connect(time.monotonic, metrics.request))
         to_routers = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         routers = RouterPoller(cluster, to_routers, settings.router, metrics, concerned, time.time)
-        context = tls(folder, await _front_proxies(cluster))
+        authority, proxies = await _front_proxies(cluster)
+        context = tls(folder, authority)
         server = web.AppRunner(
             app(
                 lambda: [view.status for view in routers.views() if view.answered and view.status],
                 lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                proxies,
             ),
             access_log=None,
             shutdown_timeout=5,
@@ -76,15 +78,14 @@ async def _run(settings: OperatorSettings, folder: Path, host: str, port: int) -
     _log.info("stopped")
 
 
-async def _front_proxies(cluster: Cluster) -> str:
-    """The authority of the API server's own certificate, by which it makes itself known to aggregated ones."""
+async def _front_proxies(cluster: Cluster) -> tuple[str, list[str]]:
+    """By what the API server makes itself known to aggregated ones: an authority (PEM), and common names."""
     config = await cluster.get(_CONFIG, "kube-system", "extension-apiserver-authentication")
     data = config.get("data") or {}
     authority = data.get("requestheader-client-ca-file")
     if not authority:
         raise SystemExit("the API server has no aggregation layer: start it with --requestheader-client-ca-file")
-    _log.debug("front proxies", extra={"names": json.loads(data.get("requestheader-allowed-names") or "[]")})
-    return str(authority)
+    return str(authority), json.loads(data.get("requestheader-allowed-names") or "[]")
 
 
 async def _reload(context: ssl.SSLContext, folder: Path) -> None:

@@ -5,7 +5,7 @@ authorizers by then, so there is nothing left to authorize.
 """
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +15,27 @@ from tandem_api.status import RouterStatus
 from tandem_operator.adapter.values import METRICS, Scope, value
 
 GROUP_VERSION: Final = "external.metrics.k8s.io/v1beta1"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 _ROOT: Final = f"/apis/{GROUP_VERSION}"
 
 
-def app(routers: Callable[[], Iterable[RouterStatus]], timestamp: Callable[[], str]) -> web.Application:
+def app(
+    routers: Callable[[], Iterable[RouterStatus]], timestamp: Callable[[], str], proxies: Collection[str]
+) -> web.Application:
     """The server.
 
     Args:
         routers: The last answers of the routers that do answer.
         timestamp: Now, as RFC 3339.
+        proxies: Common names of the certificates that may ask; empty: of any that its authority signed.
     """
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if proxies and common_name(request.get_extra_info("peercert")) not in proxies:
+            return _failure(403, "Forbidden", "only the API server's aggregation layer may ask")
+        return await handler(request)
 
     async def discover(request: web.Request) -> web.Response:
         return web.json_response(discovery())
@@ -40,7 +51,7 @@ def app(routers: Callable[[], Iterable[RouterStatus]], timestamp: Callable[[], s
             return _failure(400, "BadRequest", str(error))
         return web.json_response(metric_list(metric, labels, found, timestamp()))
 
-    made = web.Application()
+    made = web.Application(middlewares=[admit])
     made.router.add_get(_ROOT, discover)
     made.router.add_get(f"{_ROOT}/namespaces/{{namespace}}/{{metric}}", answer)
     return made
@@ -74,6 +85,12 @@ def metric_list(metric: str, labels: dict[str, str], found: float | None, now: s
         "metadata": {},
         "items": [] if found is None else [{**item, "value": f"{round(found * 1000)}m"}],
     }
+
+
+def common_name(certificate: Mapping[str, Any] | None) -> str:
+    """Of a certificate as `ssl` tells it; empty where there is none."""
+    fields = (field for part in (certificate or {}).get("subject", ()) for field in part)
+    return next((str(value) for name, value in fields if name == "commonName"), "")
 
 
 def parse_selector(text: str) -> dict[str, str]:

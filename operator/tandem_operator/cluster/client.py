@@ -14,7 +14,7 @@ import httpx2
 from lightkube import KubeConfig
 from lightkube.config import client_adapter
 
-from tandem_operator.cluster.errors import NotFound, Unavailable, error_of
+from tandem_operator.cluster.errors import Unavailable, error_of
 from tandem_operator.cluster.kinds import Kind
 
 FIELD_MANAGER: Final = "tandem-operator"
@@ -38,15 +38,6 @@ class Cluster:
         self._http = http
         self._clock = clock
         self._observe = observe
-
-    async def serves(self, kind: Kind) -> bool:
-        """Whether the server knows a kind."""
-        group = Kind(kind.group, kind.version, "APIResourceList", "")
-        try:
-            found = await self._request("get", group, None)
-        except NotFound:
-            return False
-        return any(one["name"] == kind.plural for one in found.get("resources") or ())
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         return await self._request("get", kind, namespace, name)

@@ -27,7 +27,7 @@ class Kind:
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace:
             parts += ["namespaces", namespace]
-        return "/" + "/".join([*parts, *(part for part in (self.plural, name, subresource) if part)])
+        return "/" + "/".join([*parts, self.plural, *(part for part in (name, subresource) if part)])
 
 
 SERVICES: Final = Kind(GROUP, VERSION, KIND, PLURAL)
