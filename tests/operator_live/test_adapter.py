@@ -80,10 +80,10 @@ def test_an_autoscaler_gets_what_the_routers_say(platform: Platform, port: int) 
         resource = until(lambda: found if (found := platform.get("tisvc", "one")).get("status") else {})
         router.says(resource, pods, waiting=3)
     found = until(lambda: _ask(platform, "tandem_queue_depth", LABELS.format(role="decode")).get("items"))
-    assert [item["value"] for item in found] == ["3"]
+    assert [item["value"] for item in found] == ["3000m"]
     assert found[0]["metricLabels"]["tandem.dev/role"] == "decode"
     (share,) = _ask(platform, "tandem_kv_use", LABELS.format(role="prefill"))["items"]
-    assert share["value"] == "0"
+    assert share["value"] == "0m"
 
 
 def test_metrics_that_nobody_can_tell_are_not_told(platform: Platform, port: int) -> None:
