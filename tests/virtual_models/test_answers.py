@@ -140,7 +140,7 @@ def test_a_character_is_never_cut_in_two() -> None:
 
 
 def test_a_call_that_does_not_fit_is_left_out() -> None:
-    answer = answered(with_models(ASKING), "messages", request("messages", "t", max_tokens=23))
+    answer = answered(with_models(ASKING), "messages", request("messages", "t", max_tokens=22))
     assert [block["type"] for block in answer["content"]] == ["text", "tool_use"]
     assert (answer["stop_reason"], answer["usage"]["output_tokens"]) == ("max_tokens", 22)
 
@@ -186,6 +186,12 @@ def test_declared_usage_is_told_and_zero_is_not() -> None:
         "output_tokens_details": {"thinking_tokens": 7},
     }
     assert frames(registries, "chat", request("chat", "m"))[-2][1]["usage"]["total_tokens"] == 150
+
+
+def test_thinking_is_told_as_a_part_of_the_answers_tokens() -> None:
+    registries = with_models(StaticModel(id="m", content="12345", thinking="123456789"))
+    usage = answered(registries, "chat", request("chat", "m"))["usage"]
+    assert (usage["completion_tokens"], usage["completion_tokens_details"]) == (5, {"reasoning_tokens": 3})
 
 
 def test_a_role_is_told_as_it_is_declared() -> None:

@@ -139,6 +139,13 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(error.value.findings) == 4
 
 
+def test_a_circle_is_told_once() -> None:
+    proxies = "".join(f"\n- {{id: {id}, type: proxy, delegateModel: {to}}}" for id, to in ("ab", "bc", "ca"))
+    with pytest.raises(ManifestError) as error:
+        load_models(f"models:{proxies}")
+    assert [finding.path for finding in error.value.findings] == ["models[2].delegateModel"]
+
+
 def test_every_transform_can_be_declared() -> None:
     assert set(get_args(TransformName)) == set(TRANSFORMS)
 
