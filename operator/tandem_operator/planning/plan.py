@@ -184,11 +184,11 @@ def _gates(courses: Iterable[Course], routers: Routers) -> Iterator[Gate]:
 
 
 def _ungated(courses: Iterable[Course]) -> Iterator[Any]:
-    """Workers that are up and wait to be let in. Those of a revision that gets no requests wait for nothing."""
+    """Workers that are up and wait to be let in. Those that are about to go wait for nothing."""
     for course in courses:
         for name, revision in course.found.items():
-            if course.step.traffic.get(name):
-                for staff in revision.roles.values():
+            for staff in revision.roles.values():
+                if staff.replicas and course.step.traffic.get(name):
                     yield from (pod for pod in staff.live if pod.containers_ready and not pod.routable)
 
 

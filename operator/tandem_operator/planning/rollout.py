@@ -116,7 +116,7 @@ def withdraw(found: Iterable[Revision], routers: Routers, *, serves_on: bool) ->
         kept_as_is = {
             (revision.name, role): staff.replicas for revision in left for role, staff in revision.roles.items()
         }
-        return Step(kept_as_is, {revision.name: True for revision in left}, gone=gone)
+        return Step(kept_as_is, {revision.name: revision.asked > 0 for revision in left}, gone=gone)
     replicas: dict[tuple[str, Role], int] = {}
     waits = False
     for revision in left:
@@ -177,16 +177,23 @@ def _shares(keep: Counts, room: Counts, running: Sequence[Revision]) -> dict[str
             continue
         share = {
             # A role that the wanted revision lacks stays as it is, for as long as its partners need it.
-            role: min(staff.replicas, max(1, missing[role]), left[role]) if role in missing else staff.replicas
+            role: max(1, min(staff.ready, missing[role], left[role])) if role in missing else staff.replicas
             for role, staff in other.roles.items()
         }
-        if not all(count > 0 for count in share.values()):
+        if any(share[role] > left[role] for role in missing if role in share):
             continue
         shares[other.name] = share
-        for role, count in share.items():
+        for role in missing:
+            missing[role] -= min(share.get(role, 0), other.role(role).ready)
+            left[role] -= share.get(role, 0)
+    # Those that are not ready at the moment may be so soon.
+    for other in running:
+        for role, count in shares.get(other.name, {}).items():
             if role in missing:
-                missing[role] -= min(count, other.role(role).ready)
-                left[role] -= count
+                more = max(0, min(other.role(role).replicas - count, missing[role], left[role]))
+                shares[other.name][role] = count + more
+                missing[role] -= more
+                left[role] -= more
     return shares
 
 
