@@ -156,20 +156,20 @@ async def test_routers_replaced_under_load_cut_no_stream_and_refuse_no_request(t
         await until(lambda: len(service.chosen) == 3, 60)
         limits = httpx.Limits(max_keepalive_connections=1000)
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60, limits=limits))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        for number in range(40):
-            tasks.create_task(load(client, number, over, done))
-        for old in list(service.routers):
-            coming = await stack.enter_async_context(router(tmp_path, LAME_DUCK_SECONDS))
-            service.routers.append(coming)
-            await until(lambda one=coming: one.host in service.chosen, 60)
-            old.process.terminate()
-            async with asyncio.timeout(60):
-                assert await old.process.wait() == 0
-            service.routers.remove(old)
-        before = len(done)
-        await until(lambda: len(done) >= before + 100, 60)
-        over.set()
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(40):
+                tasks.create_task(load(client, number, over, done))
+            for old in list(service.routers):
+                coming = await stack.enter_async_context(router(tmp_path, LAME_DUCK_SECONDS))
+                service.routers.append(coming)
+                await until(lambda one=coming: one.host in service.chosen, 60)
+                old.process.terminate()
+                async with asyncio.timeout(60):
+                    assert await old.process.wait() == 0
+                service.routers.remove(old)
+            before = len(done)
+            await until(lambda: len(done) >= before + 100, 60)
+            over.set()
     assert {problem for problem in done if problem} == set()
 
 

@@ -1,0 +1,112 @@
+"""With `--tls` everything between router and workers, and between workers, is mutual TLS. Real programs, real files."""
+
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tandem_proto.channels import SERVER_NAME, Tls, sync_channel
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWorkerStub
+
+from tests.router.platforms import MESSAGES, Platform, platform
+
+ASK = {"model": "sky", "messages": MESSAGES, "max_tokens": 4}
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Signs certificates, as cert-manager's does."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def make(cls) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(key, _certificate("authority", key, "authority", key))
+
+    def secret(self, folder: Path) -> Path:
+        """What a Secret's volume holds."""
+        folder.mkdir()
+        key = ec.generate_private_key(ec.SECP256R1())
+        signed = _certificate("tandem", key, "authority", self.key)
+        (folder / "tls.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        (folder / "ca.crt").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+        plain = serialization.NoEncryption()
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        (folder / "tls.key").write_bytes(pem)
+        return folder
+
+
+def _certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    def named(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    usage = x509.KeyUsage(True, False, False, False, False, key is signer, key is signer, False, False)
+    return (
+        x509.CertificateBuilder(named(issuer), named(name), key.public_key(), x509.random_serial_number())
+        .not_valid_before(since)
+        .not_valid_after(since + datetime.timedelta(days=2))
+        .add_extension(x509.BasicConstraints(ca=key is signer, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+def test_router_and_workers_of_one_authority_serve(tmp_path: Path) -> None:
+    authority = Authority.make()
+    router = ("--tls", str(authority.secret(tmp_path / "router")))
+    workers = ("--tls", str(authority.secret(tmp_path / "workers")))
+    with platform(tmp_path, "prefill-0", "decode-0", worker_options=workers, router_options=router) as here:
+        answer = here.http.post("/v1/chat/completions", json=ASK)
+        assert answer.status_code == 200
+        # The KV came over TLS as well: that port's server has the same credentials.
+        assert "transferred" in answer.headers["server-timing"]
+        for name in here.workers():
+            for tls in (None, Tls(Authority.make().secret(tmp_path / f"stranger-to-{name}"))):
+                assert _refused(here, name, tls)
+            assert not _refused(here, name, Tls(tmp_path / "router"))
+
+
+def _refused(here: Platform, name: str, tls: Tls | None) -> bool:
+    """Whether a worker turns away who comes with that."""
+    stub = PrefillWorkerStub if name.startswith("prefill") else DecodeWorkerStub
+    with sync_channel(here.workers()[name]["address"], tls) as channel:
+        try:
+            stub(channel).Describe(pb.DescribeRequest(), timeout=20)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return True
+            raise
+    return False
+
+
+@pytest.mark.parametrize("makes", [lambda _: (), lambda folder: ("--tls", str(Authority.make().secret(folder)))],
+                         ids=["no certificate", "a foreign one"])  # fmt: skip
+def test_a_router_with_another_authority_or_none_gets_no_session(
+    tmp_path: Path, makes: Callable[[Path], tuple[str, ...]]
+) -> None:
+    workers = ("--tls", str(Authority.make().secret(tmp_path / "workers")))
+    options = makes(tmp_path / "router")
+    with platform(tmp_path, "decode-0", ready=False, worker_options=workers, router_options=options) as here:
+        # The worker listens, and answers those whom it knows; the router has tried for as long as it will wait.
+        end = time.monotonic() + 60
+        while _refused(here, "decode-0", Tls(tmp_path / "workers")) or here.http.get("/readyz").status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert not here.workers()["decode-0"]["connected"]
+        assert here.http.post("/v1/chat/completions", json=ASK).status_code == 503
