@@ -6,6 +6,7 @@ data in a tmpfs that only it sees.
 
 import datetime
 import os
+import signal
 import ssl
 import time
 import urllib.error
@@ -74,9 +75,9 @@ class ControlPlane:
         self._await("/readyz", "kube-apiserver")
 
     def stop(self) -> None:
-        """Ends all programs, the last started first. None has anything to save."""
+        """Ends all programs at once: none has anything to save."""
         for program in reversed(self._programs.values()):
-            program.stop()
+            program.stop(signal.SIGKILL)
 
     def _start_etcd(self) -> None:
         data = self._folder / "etcd"
@@ -169,7 +170,6 @@ class ControlPlane:
         return path
 
     def _launch(self, name: str, argv: list[str]) -> None:
-        self._programs.pop(name, None)
         with self.network.entered():
             self._programs[name] = BackgroundProgram(argv, self._folder / f"{name}.log", os.environ)
 

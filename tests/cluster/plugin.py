@@ -7,13 +7,15 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.cluster_node import ClusterNode, running_node
 from tests.cluster.control_plane import running_control_plane
-from tests.cluster.network import may_make_networks
+from tests.cluster.network import has_user, may_make_networks
+from tests.cluster.node.walls import IMAGE_USER
 from tests.cluster.tools import ToolsMissing, find_clients, find_tools
 
 
@@ -37,13 +39,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield Cluster(Path(given), find_clients(os.environ), None)
             return
         tools = find_tools(os.environ)
-        if not may_make_networks():
-            raise ToolsMissing("the test cluster needs a network of its own: run as root, or start with "
-                               "`unshare --user --map-root-user`")  # fmt: skip
     except ToolsMissing as missing:
-        if os.environ.get("CI") or os.environ.get("TANDEM_TEST_CLUSTER") == "required":
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
+        _lacks(str(missing))
+    if not may_make_networks():
+        _lacks("the test cluster has a network of its own: run as root, or under "
+               "`unshare --user --map-root-user --net --mount`")  # fmt: skip
     with running_control_plane(tools, tmp_path_factory.mktemp("cluster") / "control-plane") as plane:
         yield Cluster(plane.kubeconfig, tools.clients, plane)
 
@@ -53,9 +53,18 @@ def started_node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     """The cluster's one node; no pod is scheduled to it outside of tests that ask for `cluster_node`."""
     if cluster.control_plane is None:
         pytest.skip("the cluster that TANDEM_TEST_KUBECONFIG names has nodes of its own")
+    if not has_user(IMAGE_USER):
+        _lacks(f"pods run as user {IMAGE_USER}, who is not in this user namespace: run as root")
     folder = tmp_path_factory.mktemp("node") / "node"
     with running_node("node", cluster, cluster.control_plane, folder, {"nvidia.com/gpu": "8"}) as node:
         yield node
+
+
+def _lacks(what: str) -> NoReturn:
+    """Skips, or fails where the test cluster is demanded."""
+    if os.environ.get("CI") or os.environ.get("TANDEM_TEST_CLUSTER") == "required":
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
 
 
 @pytest.fixture(scope="module")

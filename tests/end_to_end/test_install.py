@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.end_to_end.release import SAMPLES, Release
+from tests.end_to_end.release import NAME, SAMPLES, Release
 
 MADE = "deployments,replicasets,pods,services,endpointslices,configmaps,serviceaccounts,networkpolicies,pdb,hpa"
 
@@ -35,6 +35,12 @@ def test_a_sample_answers_once_it_is_ready_and_leaves_nothing(
     while left := _names(cluster, namespace) - before:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_helm_test_passes(cluster: Cluster, release: Release) -> None:
+    said = cluster.helm("test", NAME, f"--namespace={release.namespace}", "--logs", "--timeout=120s").stdout
+    assert "Phase:          Succeeded" in said, said
 
 
 def _names(cluster: Cluster, namespace: str) -> set[str]:

@@ -13,7 +13,7 @@ from tests.cluster.node.api import Object
 from tests.cluster.tools import CHECKOUT
 
 _ENTER: Final = Path(__file__).with_name("enter.py")
-_IMAGE_USER: Final = 65532
+IMAGE_USER: Final = 65532
 """That Tandem's images name."""
 _DEFAULT_CAPABILITIES: Final = (
     *("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"),
@@ -96,7 +96,7 @@ def security_context(pod: Object, container: Object) -> dict[str, Any]:
 
 def identity(context: Object) -> list[str]:
     """Setpriv's arguments for user, groups and capabilities. Raises `PodConfigError`."""
-    user = context.get("runAsUser", _IMAGE_USER)
+    user = context.get("runAsUser", IMAGE_USER)
     if user == 0 and context.get("runAsNonRoot"):
         raise PodConfigError("container's runAsUser breaks non-root policy")
     group = context.get("runAsGroup", user)
