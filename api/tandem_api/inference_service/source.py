@@ -21,11 +21,11 @@ _PATTERNS: Final[dict[Scheme, str]] = {
     "pvc": r"pvc://(?P<authority>[a-z0-9][a-z0-9.-]*)(/(?P<path>[^\x00?#]+))?",
     "s3": r"s3://(?P<authority>[a-z0-9][a-z0-9.-]+)/(?P<path>[^\x00?#]+)(\?pin=[0-9a-f]{32})?",
     "bundled": r"bundled://(?P<authority>smollm2-135m)(@[0-9][0-9A-Za-z.]*)?",
-    "registry": rf"registry://(?P<authority>{_PART}(/{_PART})*)",
+    "registry": rf"registry://(?P<authority>{_PART})(/(?P<path>{_PART})|@(?P<revision>{_PART}))?(\?sha256=[0-9a-f]{{64}})?",
 }
 _SHAPES: Final = (
     "must be one of hf://org/name@revision, file:///path, pvc://claim/path, s3://bucket/prefix, "
-    "registry://name/version, bundled://smollm2-135m"
+    "registry://name/version, registry://name, registry://name@alias, bundled://smollm2-135m"
 )
 _CLIMBS: Final = "must not hold '..' in its path"
 
@@ -38,9 +38,10 @@ class Source:
     authority: str
     """Organisation, claim, bucket or name; empty for `file`."""
     path: str = ""
-    """The repository's name, or a path; absolute for `file`, else without a leading slash."""
+    """The repository's name, or a path; absolute for `file`, else without a leading slash. Of `registry`: the version;
+    empty: the active one, or that of the alias."""
     revision: str = ""
-    """Of `hf`: a branch, tag or commit; empty: the main branch."""
+    """Of `hf`: a branch, tag or commit; empty: the main branch. Of `registry`: an alias."""
 
     @classmethod
     def parse(cls, uri: str) -> "Source":

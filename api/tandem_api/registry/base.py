@@ -14,7 +14,7 @@ class Request(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the registry answers: frozen, and a reader of an earlier release passes over members that it does not know."""
+    """What the registry answers: frozen, and readers of earlier releases pass over members that they do not know."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
@@ -45,7 +45,7 @@ ArtifactId = Annotated[
     Field(min_length=1, max_length=255),
     Matches(
         f"{PART}(/{PART})*",
-        "must be parts of letters, digits, '.', '_' and '-' with '/' between them, each beginning with a letter or digit",
+        "must be parts of letters, digits, '.', '_' and '-', each beginning with a letter or digit, joined by '/'",
     ),
 ]
 """Of an artifact: `org/name` and deeper."""
@@ -58,7 +58,9 @@ Digest = Annotated[
     Matches("[a-z0-9-]+:[0-9A-Za-z=_-]+", "must be an algorithm and a value, such as sha256:4f0c..."),
 ]
 
-Label = Annotated[str, Field(max_length=128)]
+_PLAIN = Matches(r"[^\x00]*", "must not hold NUL characters")
 
-Note = Annotated[str, Field(max_length=1024)]
+Label = Annotated[str, Field(max_length=128), _PLAIN]
+
+Note = Annotated[str, Field(max_length=1024), _PLAIN]
 """Free text of people: a reason, a description, a name."""

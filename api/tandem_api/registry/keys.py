@@ -74,5 +74,5 @@ class KeySnapshot(Answer):
 
 
 def key_digest(key: str) -> str:
-    """SHA-256 of a raw key, in hexadecimal: what is stored and compared. Keys hold 256 random bits, so no salt is needed."""
+    """SHA-256 of a raw key, in hexadecimal: what is stored and compared. With 256 random bits it needs no salt."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -10,6 +10,8 @@ from tandem_api.inference_service.source import SourceUri
 from tandem_api.registry.base import Answer, ArtifactId, Digest, Label, Name, Note, Request
 from tandem_api.registry.repository import Artifact, Format
 
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
 
 class NewModel(Request):
     """POST /admin/v1/registry/models."""
@@ -43,17 +45,17 @@ class NewVersion(Request):
 
     name: Name
     source: SourceUri | None = None
-    """Where workers fetch it: hf://, s3://, ... ; best pinned, as `python -m tandem_engine.sources resolve` prints it."""
+    """Where workers fetch it: hf://, s3://, ... ; best pinned, so that the version stays what it is."""
     artifact: ArtifactId | None = None
     """An artifact of the repository."""
     digest: Digest | None = None
     """Of the content. Of an artifact it follows from its files, and has to agree if it is given."""
     format: Format | None = None
     """None: an artifact's own; else safetensors."""
-    engine: Annotated[dict[Label, JsonValue], Field(max_length=64)] = {}
+    engine: Annotated[dict[Label, JsonValue], Field(default_factory=dict, max_length=64)]
     """Defaults for the `engine` of services that run it."""
-    labels: Annotated[dict[Label, Label], Field(max_length=64)] = {}
-    metrics: Annotated[dict[Label, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=256)] = {}
+    labels: Annotated[dict[Label, Label], Field(default_factory=dict, max_length=64)]
+    metrics: Annotated[dict[Label, _Number], Field(default_factory=dict, max_length=256)]
     description: Note = ""
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ class NewOutcome(Request):
 
     outcome: Name
     """What became of it, such as `promoted` or `rolledBack`."""
-    evidence: Annotated[dict[str, JsonValue], Field(max_length=256)] = {}
+    evidence: Annotated[dict[str, JsonValue], Field(default_factory=dict, max_length=256)]
     decided_at: AwareDatetime
 
 

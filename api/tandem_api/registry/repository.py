@@ -1,7 +1,7 @@
 """Artifacts, the files in them, and uploads: the repository's half of the registry's API.
 
-A file is uploaded by itself and known by its SHA-256. An artifact is a list of such files, made in one step when all are
-there: until then nobody sees it.
+A file is uploaded by itself and known by its SHA-256. An artifact is a list of such files, made in one step when all
+are there: until then nobody sees it.
 """
 
 import hashlib
@@ -109,7 +109,7 @@ class _File(Protocol):
 
 
 def artifact_digest(files: Iterable[_File]) -> str:
-    """`sha256:` and the checksum of a listing as sha256sum writes it, in the order of the names: equal for equal files."""
+    """`sha256:` and the checksum of a listing as sha256sum writes it, sorted by name: equal for equal files."""
     lines = sorted((file.name, file.sha256) for file in files)
     listing = "".join(f"{sha256}  {name}\n" for name, sha256 in lines)
     return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
