@@ -13,6 +13,8 @@ from tandem_operator.planning.observed import Autoscaler, Child, Deployment, Pod
 from tandem_operator.planning.resolving import Role
 
 _STARTING: Final = {"ContainerCreating", "PodInitializing"}
+_LOOPS: Final = 2
+"""Restarts from which on a container that is not ready counts as crashing in a loop."""
 
 Json = Mapping[str, Any]
 
@@ -131,6 +133,10 @@ def _trouble(status: Json, scheduled: Json) -> Trouble | None:
             return Trouble(reason=reason, message=message, image=image)
         if ended and ended.get("exitCode"):
             return Trouble(reason=ended.get("reason") or "Error", message=_ended(ended), image=image)
+        if not container.get("ready") and container.get("restartCount", 0) >= _LOOPS and "running" in state:
+            # Between two crashes it runs for a while: that it crashes in a loop is no less true.
+            before = (container.get("lastState") or {}).get("terminated")
+            return Trouble(reason="CrashLoopBackOff", message=_ended(before) if before else "", image=image)
     if scheduled.get("status") == "False":
         return Trouble(reason=scheduled.get("reason", ""), message=scheduled.get("message", ""))
     return None

@@ -149,7 +149,8 @@ class Watch:
         if tight or not all(desired.values()) or self.harmed.get(deployment.version, -1) >= basis:
             return
         ready = {one.name: sum(pod.ready for pod in world.pods_of(one.name)) for one in peers}
-        alone = {one.revision for one in peers if not ready[one.name]}
+        decoding = {one.revision for one in peers if one.role == "decode" and ready[one.name]}
+        alone = {one.revision for one in peers if not ready[one.name] or one.revision not in decoding}
 
         def serving(one: Deployment, replicas: int) -> int:
             return 0 if one.revision in alone else min(replicas, ready[one.name])

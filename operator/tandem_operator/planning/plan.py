@@ -39,13 +39,15 @@ def plan(resource: InferenceService, observed: Observed, now: float, installatio
         return Plan()
     service = rehearse(resource) if installation.rehearse else resource
     routers = listen(observed.routers, service.metadata.namespace, service.metadata.name, now)
-    found = revisions(observed)
+    last = service.status.versions if service.status else ()
+    found = revisions(
+        observed, {(one.name, state.name) for one in last for state in one.revisions if state.disaggregated}
+    )
     courses = _courses(service, observed, found, routers, installation, now)
     scene = Scene(service, _told(courses, observed), routers, observed.name_owner)
     status = report(scene, installation.url, now)
     changed = status != resource.status
     wanted = () if observed.name_owner else tuple(_wanted(service, courses, installation))
-    ready = status.conditions[0].status == "True"
     return Plan(
         apply=tuple(_apply(service, observed, courses, wanted)),
         scale=tuple(_scale(courses)),
@@ -54,7 +56,7 @@ def plan(resource: InferenceService, observed: Observed, now: float, installatio
         status=status if changed else None,
         events=transitions(resource.status, status) if changed else (),
         resolve=tuple(course.resolve for course in courses if course.resolve),
-        awaits_routers=_awaits(courses, routers) or not ready,
+        awaits_routers=_awaits(courses, routers, status),
         again_after=min(_deadlines(courses, routers, now), default=None),
     )
 
@@ -192,9 +194,13 @@ def _ungated(courses: Iterable[Course]) -> Iterator[Any]:
                     yield from (pod for pod in staff.live if pod.containers_ready and not pod.routable)
 
 
-def _awaits(courses: Iterable[Course], routers: Routers) -> bool:
+def _awaits(courses: Iterable[Course], routers: Routers, status: InferenceServiceStatus) -> bool:
+    """Workers or users wait for what routers are about to do."""
     known = tuple(courses)
-    return bool(routers.silent) or any(course.step.waits for course in known) or any(True for _ in _ungated(known))
+    unheard = any(condition.reason == "NotInRouters" for condition in status.conditions)
+    unserved = any(revision.ready for course in known if not course.serves for revision in course.found.values())
+    waiting = any(course.step.waits for course in known) or any(True for _ in _ungated(known))
+    return bool(routers.silent) or unheard or unserved or waiting
 
 
 def _deadlines(courses: Iterable[Course], routers: Routers, now: float) -> Iterator[float]:

@@ -45,7 +45,7 @@ def report(scene: Scene, url: str, now: float) -> InferenceServiceStatus:
 
 
 def transitions(before: InferenceServiceStatus | None, after: InferenceServiceStatus) -> tuple[Event, ...]:
-    """Events for what changed: of conditions what holds or why, and the revisions that begin or end."""
+    """Events for what holds no longer, or for another reason: of the conditions that people act on."""
     known = {condition.type: condition for condition in before.conditions} if before else {}
     events = []
     for condition in after.conditions:

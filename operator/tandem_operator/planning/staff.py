@@ -1,6 +1,6 @@
 """The workers of a revision as they are found in the cluster."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,8 +82,13 @@ class Revision:
 _NOBODY = Staff()
 
 
-def revisions(observed: Observed) -> dict[str, dict[str, Revision]]:
-    """By version and revision: all that have a Deployment or a pod."""
+def revisions(observed: Observed, paired: Container[tuple[str, str]]) -> dict[str, dict[str, Revision]]:
+    """By version and revision: all that have a Deployment or a pod.
+
+    Args:
+        observed: The cluster.
+        paired: Versions and revisions that need prefill workers, whether or not there is anything of them.
+    """
     found: dict[tuple[str, str], dict[Role, tuple[Deployment | None, list[Pod]]]] = {}
     for deployment in observed.deployments:
         if not deployment.deleting:
@@ -94,7 +99,13 @@ def revisions(observed: Observed) -> dict[str, dict[str, Revision]]:
         roles.setdefault(pod.role, (None, []))[1].append(pod)
     made: dict[str, dict[str, Revision]] = {}
     for (version, name), roles in found.items():
-        staffs = {role: Staff(roles[role][0], tuple(roles[role][1])) for role in ROLES if role in roles}
+        needed = {"decode", *(("prefill",) if (version, name) in paired else ())}
+        staffs = {
+            role: Staff(deployment, tuple(pods))
+            for role in ROLES
+            if role in roles or role in needed
+            for deployment, pods in (roles.get(role, (None, [])),)
+        }
         created = min(_ages(staffs.values()), default=0.0)
         made.setdefault(version, {})[name] = Revision(version, name, staffs, created)
     return made

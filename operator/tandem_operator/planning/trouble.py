@@ -54,7 +54,9 @@ def obstacle(revision: Revision, now: float) -> Obstacle | None:
         case "ImageUnavailable":
             return Obstacle(common, f"image {trouble.image} can't be pulled {extent}", "image", True, again)
         case "CrashLooping":
-            return Obstacle(common, f"workers crash {extent}{because}", "", True, again)
+            # One crash may be an accident; a kubelet that waits ever longer before it tries again has seen several.
+            loops = any(pod.trouble and pod.trouble.reason == "CrashLoopBackOff" for pod in struck)
+            return Obstacle(common, f"workers crash {extent}{because}", "", loops, again)
         case "Misconfigured":
             return Obstacle(common, f"containers can't be made {extent}{because}", "", True, again)
         case _:
