@@ -58,7 +58,11 @@ def _rfc3339(moment: datetime) -> str:
 
 
 class Access(msgspec.Struct, omit_defaults=True):
-    """One request. Members that are empty are left out."""
+    """One request's line, on whatever path: the names and units that people's log queries rely on.
+
+    What it says of an inference request comes from its `tandem_router.record.Record`, which is made for accounting and
+    free to change. Members that are empty are left out.
+    """
 
     time: str
     level: str

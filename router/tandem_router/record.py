@@ -1,4 +1,7 @@
-"""What happened to one request, gathered while it runs: for metrics, the access log and traces."""
+"""What happened to one inference request, gathered while it runs: metrics, access log and traces are made of it.
+
+It is internal. `tandem_router.logs.Access` is what of it people read, in the log's names and units.
+"""
 
 import msgspec
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -94,7 +95,18 @@ async def test_help_names_every_option_and_what_it_is_for() -> None:
         sys.executable, "-m", "tandem_router", "--help", stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
-    for option in ("--topology", "--host", "--port", "--grace", "--tls", "--server-timing", "--otlp-endpoint"):
+    for option in (
+        "--topology",
+        "--kubernetes",
+        "--namespace",
+        "--lame-duck",
+        "--host",
+        "--port",
+        "--grace",
+        "--tls",
+        "--server-timing",
+        "--otlp-endpoint",
+    ):
         assert option in out.decode()
 
 
@@ -104,4 +116,15 @@ async def test_a_router_without_a_topology_says_what_it_needs() -> None:
     )
     _, err = await process.communicate()
     assert process.returncode == 2
-    assert "--topology" in err.decode()
+    assert "--topology FILE and --kubernetes" in err.decode()
+
+
+async def test_a_router_that_finds_no_cluster_says_where_it_looked(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tandem_router", "--kubernetes",
+        env={**os.environ, "KUBECONFIG": str(tmp_path / "none")},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert str(tmp_path / "none") in err.decode()
