@@ -134,6 +134,11 @@ def test_max_tokens_cuts_an_answer(surface: str, stream: bool) -> None:
         assert said(surface, answer) == ("One two ", [], (8, 2))
 
 
+def test_no_more_tokens_are_told_than_were_allowed() -> None:
+    answer = answered(with_models(ProxyModel(id="p")), "chat", request("chat", "p", max_tokens=20))
+    assert (said("chat", answer), answer["choices"][0]["finish_reason"]) == (("Hello world", [], (8, 20)), "stop")
+
+
 def test_a_character_is_never_cut_in_two() -> None:
     registries = with_models(StaticModel(id="m", content="ab世界"))
     assert said("chat", answered(registries, "chat", request("chat", "m", max_tokens=1)))[0] == "ab"
