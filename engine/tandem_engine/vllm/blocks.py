@@ -41,14 +41,29 @@ class BlockCopier:
         side.synchronize()
         return hosts
 
-    def put(self, block_ids: Sequence[int], heads: range, hosts: Sequence[torch.Tensor]) -> None:
-        """Writes a run of heads of blocks, in place when it returns. The blocks are the caller's alone meanwhile."""
+    def so_far(self) -> torch.cuda.Event | None:
+        """What the GPU has been told to do until now, by the calling thread, the one that computes; none on a CPU.
+
+        A block that is free for the scheduler may yet be written to, by a step that was under way as its request ended.
+        """
+        return torch.cuda.current_stream(self._cache.device).record_event() if self._cuda else None
+
+    def put(
+        self,
+        block_ids: Sequence[int],
+        heads: range,
+        hosts: Sequence[torch.Tensor],
+        after: torch.cuda.Event | None = None,
+    ) -> None:
+        """Writes a run of heads of blocks, in place when it returns. After `after` they are the caller's alone."""
         if not self._cuda:
             self._scatter(block_ids, heads, hosts)
             return
         torch.cuda.set_device(self._cache.device)  # of this thread
         side = torch.cuda.Stream(self._cache.device)
         with torch.cuda.stream(side):
+            if after is not None:
+                side.wait_event(after)
             self._scatter(block_ids, heads, hosts)
         side.synchronize()
 

@@ -82,6 +82,4 @@ def _short_folder() -> str:
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it safe
         if len(parent) + len("/tandem-12345678") <= LONGEST_FOLDER and os.access(parent, os.W_OK | os.X_OK):
             return tempfile.mkdtemp(prefix="tandem-", dir=parent)
-    raise ValueError(
-        f"TMPDIR must be writable and have at most {LONGEST_FOLDER - 16} characters, for vLLM's sockets"
-    )
+    raise ValueError(f"TMPDIR must be writable and have at most {LONGEST_FOLDER - 16} characters, for vLLM's sockets")

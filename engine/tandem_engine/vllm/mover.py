@@ -107,11 +107,12 @@ class Mover:
                 fetching = self._fetching.get(request_id)
             if fetching is not None:
                 fetching.stop()
+        so_far = self._copier.so_far() if work.loads else None
         for load in work.loads:
             fetching = _Fetching()
             with self._lock:
                 self._fetching[load.request_id] = fetching
-            self._pool.submit(self._load, load, fetching)
+            self._pool.submit(self._load, load, fetching, so_far)
 
     def stage(self, work: Work) -> None:
         """Copies the blocks of prompts that this step completed; they are in host memory when it returns."""
@@ -181,12 +182,12 @@ class Mover:
     def take_blocks(self, hold: Hold) -> list[torch.Tensor]:
         return self._copier.take(hold.block_ids)
 
-    def _load(self, load: Load, fetching: "_Fetching") -> None:
+    def _load(self, load: Load, fetching: "_Fetching", after: torch.cuda.Event | None) -> None:
         handle = kv_pb2.KvHandle.FromString(load.handle)
         began = self._clock()
         moved, reason = 0, ""
         try:
-            moved = self._fetch(handle, load, fetching)
+            moved = self._fetch(handle, load, fetching, after)
         except FetchFailed as error:
             reason = error.reason
             if reason != "cancelled":
@@ -202,7 +203,7 @@ class Mover:
                 self._failed.add(load.request_id)
             self._stats.fetched(load.key, Transfer(moved, len(load.block_ids), micros, reason, began))
 
-    def _fetch(self, handle: kv_pb2.KvHandle, load: Load, fetching: "_Fetching") -> int:
+    def _fetch(self, handle: kv_pb2.KvHandle, load: Load, fetching: "_Fetching", after: torch.cuda.Event | None) -> int:
         moved = 0
         blocks = len(load.block_ids)
         for part in slices(handle.layout.tensor_parallel, self._tensor_parallel, self._rank, self._kv_heads):
@@ -218,7 +219,7 @@ class Mover:
             into = [memoryview(host.numpy()).cast("B") for host in hosts]
             moved += fetching.run(self._client.fetch(source, into, self._settings.lease_ttl))
             heads = range(part.dest_head_start, part.dest_head_start + part.head_count)
-            self._copier.put(load.block_ids, heads, hosts)
+            self._copier.put(load.block_ids, heads, hosts, after)
         return moved
 
 
