@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tandem_engine.sources", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--source", required=True, metavar="URI", help="hf://, s3://, file://, pvc:// or bundled://")
+    common.add_argument("--source", required=True, metavar="URI", help="hf://, s3://, registry://, ...")
     common.add_argument("--mount", type=Path, metavar="DIR", help="where the claim of a pvc:// source is mounted")
     common.add_argument("--progress", choices=["json", "text"], help="default: text on a terminal, else json")
     common.add_argument("--parallel", type=_positive, default=4, metavar="N", help="files side by side (4)")

@@ -15,7 +15,7 @@ def open_source(uri: str, mount: Path | None = None) -> Source:
     """Read a URI. A scheme's module is imported only here: a `file://` source needs neither boto3 nor the Hub's client.
 
     Args:
-        uri: hf://, s3://, file://, pvc:// or bundled://.
+        uri: hf://, s3://, file://, pvc://, registry:// or bundled://.
         mount: Where the claim of a pvc:// source is mounted.
 
     Raises:
@@ -43,10 +43,14 @@ def open_source(uri: str, mount: Path | None = None) -> Source:
             from tandem_engine.sources.bundled import BundledSource
 
             return BundledSource.parse(uri)
+        case "registry":
+            from tandem_engine.sources.registry import RegistrySource
+
+            return RegistrySource.parse(uri)
         case _:
             raise InvalidUri(
-                "A model source is hf://org/name@revision, s3://bucket/prefix, file:///path, pvc://claim/path or "
-                f"bundled://smollm2-135m, not {uri!r}."
+                "A model source is hf://org/name@revision, s3://bucket/prefix, file:///path, pvc://claim/path, "
+                f"registry://name/version or bundled://smollm2-135m, not {uri!r}."
             )
 
 
