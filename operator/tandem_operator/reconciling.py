@@ -1,7 +1,7 @@
 """One look at one service: observe, plan, execute, report. Whatever leads to it, the same state gives the same plan."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -12,7 +12,7 @@ from tandem_operator.cluster import Conflict, Ending, NotFound, Refused
 from tandem_operator.executing import Executor
 from tandem_operator.metrics import Metrics
 from tandem_operator.observing import observe
-from tandem_operator.planning.actions import Plan, Resolve
+from tandem_operator.planning.actions import Event, Plan, Resolve
 from tandem_operator.planning.observed import Observed, Resolution, RouterView
 from tandem_operator.reporting import Events, StatusWriter, refusal, with_condition
 from tandem_operator.store import Key, Store
@@ -54,6 +54,8 @@ class Result:
 
     wrote: bool = False
     """Something was written: look again."""
+    outdated: bool = False
+    """What was seen was not so any more: look again, when it may be seen."""
     again_after: float | None = None
 
 
@@ -99,7 +101,7 @@ class Reconciler:
                 self._metrics.forget(*key)
             return Result()
         try:
-            resource = InferenceService.model_validate(service.resource)
+            resource = InferenceService.model_validate(service.resource, extra="ignore")
         except ValidationError as error:
             return await self._invalid(key, service, error)
         with self._metrics.planning.time():
@@ -117,22 +119,24 @@ class Reconciler:
         except Ending:
             return Result()
         status: Json = service.resource.get("status") or {}
+        events = plan.events
         if plan.status is not None:
             status = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         if outcome.refused:
             reason, message = refusal(outcome.refused)
             _log.error("refused", extra={"service": "/".join(key), "why": message})
             status = with_condition(status, "Degraded", reason, message, meta["generation"], self._timestamp())
-        wrote = outcome.outdated or bool(plan.gates or plan.apply or plan.scale or plan.delete)
+            events = (Event("Warning", reason, message),)
         try:
-            wrote |= await self._report(key, service, status)
+            told = await self._report(key, service, status, events)
         except (Conflict, NotFound) as error:
             _log.info("decides again", extra={"why": str(error)})
-            return Result(wrote=True)
-        await self._events.post(service, plan.events)
+            return Result(outdated=True)
         if outcome.refused:
-            return Result(again_after=min(REFUSED_AGAIN_SECONDS, plan.again_after or REFUSED_AGAIN_SECONDS))
-        return Result(wrote, plan.again_after)
+            later = min(REFUSED_AGAIN_SECONDS, plan.again_after or REFUSED_AGAIN_SECONDS)
+            return Result(outdated=outcome.outdated, again_after=later)
+        wrote = told or bool(plan.gates or plan.apply or plan.scale or plan.delete)
+        return Result(wrote, outcome.outdated, plan.again_after)
 
     async def _invalid(self, key: Key, service: ServiceView, error: ValidationError) -> Result:
         """A resource that a former CRD let in: said, and what runs for it is left alone."""
@@ -142,18 +146,22 @@ class Reconciler:
         made = with_condition(status, "Ready", "Invalid", message, meta["generation"], self._timestamp())
         self._routers.awaited(key, waits=False)
         try:
-            await self._report(key, service, made)
+            await self._report(key, service, made, (Event("Warning", "Invalid", message),))
         except (Conflict, NotFound):
-            return Result(wrote=True)
+            return Result(outdated=True)
         return Result()
 
-    async def _report(self, key: Key, service: ServiceView, status: Json) -> bool:
+    async def _report(self, key: Key, service: ServiceView, status: Json, events: Iterable[Event]) -> bool:
+        """Writes the status, where it is another, and then tells of it. Returns whether it wrote."""
         self._metrics.told(*key, {one["type"]: one["status"] for one in status.get("conditions") or ()})
         try:
-            return await self._statuses.write(key, service, status)
+            wrote = await self._statuses.write(key, service, status)
         except Refused as error:
             _log.error("can't say a service's status", extra={"service": "/".join(key), "why": str(error)})
             return False
+        if wrote:
+            await self._events.post(service, events)
+        return wrote
 
 
 def _path(location: tuple[Any, ...]) -> str:

@@ -58,9 +58,12 @@ class Workers:
             after = self._queue.retry(key, 1.0)
             _log.exception("failed at a service", extra={"service": "/".join(key), "after": after})
             return "failed"
-        self._queue.succeeded(key)
         if result.again_after is not None:
             self._queue.add_after(key, result.again_after)
+        if result.outdated:
+            self._queue.retry(key)
+            return "outdated"
+        self._queue.succeeded(key)
         if not result.wrote:
             self._writes.pop(key, None)
             return "settled"
