@@ -66,15 +66,12 @@ class Watch:
     def _allowed(self, router: Router, name: str, able: set[str]) -> bool:
         told = {version.name: version for version in router.versions}
         version = told.get(name)
+        if version is not None and version.held:
+            return any(ask.surge == 0 for ask in self.world.asks.values())
         if version is None or name not in dict(self.world.ask.versions):
             # It was taken out of the spec: its share is served by those that stay.
-            return any(told[other].weight for other in able) or not self.world.ask.versions
-        if version.held:
-            return self.world.ask.surge == 0 or any(ask.surge == 0 for ask in self.world.asks.values())
-        return self._stopped(name)
-
-    def _stopped(self, name: str) -> bool:
-        """The user asked for no workers."""
+            return any(told[other].weight for other in able)
+        # The user asked for no workers.
         return self.world.ask.prefill == 0 or self.world.ask.decode == 0
 
     def scaled(
