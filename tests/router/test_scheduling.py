@@ -108,6 +108,21 @@ async def test_a_revision_without_decode_or_prefill_ready_is_left_out() -> None:
     assert grant.revision is sound
 
 
+async def test_nothing_begins_on_a_revision_without_traffic_but_what_holds_something_of_it_goes_on() -> None:
+    closed, open_one = revision("a", 0, 2), revision("b", 0, 1, running=1)
+    closed.traffic = False
+    begun = pairing().take([closed, open_one], Demand())
+    assert begun is not None
+    assert begun.revision is open_one
+    # Full is full: it does not fall back to the closed one.
+    assert pairing().take([closed, open_one], Demand()) is None
+    bound = pairing().take([closed, open_one], Demand(revision=closed))
+    assert bound is not None
+    assert bound.revision is closed
+    with pytest.raises(NoWorker):
+        pairing().take([closed], Demand())
+
+
 async def test_nothing_ready_says_so_and_nothing_free_waits() -> None:
     one = revision("r", 0, 1, running=1)
     assert pairing().take([one], Demand()) is not None
