@@ -178,7 +178,7 @@ class UploadRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int]
     offset: Mapped[int]
-    expected: Mapped[str | None]
+    expected: Mapped[str | None] = mapped_column(index=True)
     """The SHA-256 that the client announced."""
     sha256: Mapped[str | None]
     """Of the whole file, once that has been checked."""

@@ -54,8 +54,11 @@ class Uploads:
         self._max_file_bytes = max_file_bytes
         self._keep = keep
 
-    def create(self, given: NewUpload, caller: Caller) -> Upload:
-        """Begins an upload, which is complete at once where the repository has the file that is announced.
+    def create(self, given: NewUpload, caller: Caller) -> tuple[Upload, bool]:
+        """Begins an upload; tells whether it is one that was not there before.
+
+        Where the repository has the file that is announced, the upload is complete at once. Where the same caller has
+        begun to upload that file, and was interrupted, it is that upload.
 
         Raises:
             Failure: 413, the file is larger than allowed.
@@ -74,6 +77,9 @@ class Uploads:
             have = present is not None and present.size == given.size
             if present is not None and have:
                 present.used_at = now
+            elif (begun := _begun(session, given, caller)) is not None:
+                begun.touched_at = now
+                return self._shape(begun), False
             row = UploadRow(
                 id=self._new_id(),
                 size=given.size,
@@ -84,7 +90,7 @@ class Uploads:
                 created_by=caller.key,
             )
             session.add(row)
-            return self._shape(row)
+            return self._shape(row), True
 
     def get(self, id: str) -> Upload:
         """How far an upload is.
@@ -235,6 +241,20 @@ class Uploads:
             sha256=row.sha256 or row.expected,
             expires_at=None if complete else row.touched_at + self._keep,
         )
+
+
+def _begun(session: Session, given: NewUpload, caller: Caller) -> UploadRow | None:
+    """An unfinished upload of the same file by the same caller, the furthest one."""
+    if given.sha256 is None:
+        return None
+    same = (
+        UploadRow.expected == given.sha256,
+        UploadRow.size == given.size,
+        UploadRow.sha256.is_(None),
+        UploadRow.created_by == caller.key,
+    )
+    rows = select(UploadRow).where(*same).order_by(UploadRow.offset.desc()).limit(1).with_for_update()
+    return session.scalar(rows)
 
 
 def _required(session: Session, id: str, *, lock: bool = False) -> UploadRow:

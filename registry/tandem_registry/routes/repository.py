@@ -22,9 +22,14 @@ def repository_routes(storage: Storage, uploads: Uploads, artifacts: Artifacts) 
     routes = APIRouter(prefix="/admin/v1/repository", tags=["repository"])
 
     @routes.post("/uploads", status_code=201, responses=failing(413))
-    def create_upload(given: NewUpload, caller: CallerHere) -> Upload:
-        """Begin to upload a file. `complete` is true at once where the repository has it already."""
-        return uploads.create(given, caller)
+    def create_upload(given: NewUpload, caller: CallerHere, response: Response) -> Upload:
+        """Begin to upload a file. `complete` is true at once where the repository has it already.
+
+        200 for an upload of the same file that you have begun before: carry it on from its offset.
+        """
+        upload, fresh = uploads.create(given, caller)
+        response.status_code = 201 if fresh else 200
+        return upload
 
     @routes.get("/uploads/{id}", responses=failing(404))
     def get_upload(id: NameHere, response: Response) -> Upload:

@@ -72,6 +72,7 @@ def upgrade() -> None:
         sa.Column("created_by", sa.String(length=255), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
+    op.create_index(op.f("ix_uploads_expected"), "uploads", ["expected"], unique=False)
     op.create_table(
         "activations",
         sa.Column("model", sa.String(length=255), nullable=False),
