@@ -172,6 +172,15 @@ def test_no_workers_asked_for_is_no_readiness() -> None:
     assert story.condition("Ready").reason == "NoReplicas"
 
 
+def test_less_room_in_mid_rollout_takes_no_pair_from_a_broken_change() -> None:
+    ask = Ask(prefill=2, decode=2)
+    story = Story(ask).settle()
+    broken = ask.with_build("v1", BROKEN)
+    story.ask(broken).settle()
+    story.ask(replace(broken, prefill=1, surge=0, unavailable=1)).settle()
+    assert story.condition("Ready").status == "True"
+
+
 def test_a_change_to_aggregated_serving_and_back_keeps_serving() -> None:
     story = Story(Ask(prefill=2, decode=2)).settle()
     for ask in (Ask(prefill=None, decode=2), Ask(prefill=2, decode=2)):

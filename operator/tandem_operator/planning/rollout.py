@@ -170,7 +170,8 @@ def _shares(keep: Counts, room: Counts, running: Sequence[Revision]) -> dict[str
         room: Workers that there may be, so that the wanted revision can grow.
         running: The revisions; those that are better kept first.
     """
-    missing, left = dict(keep), dict(room)
+    # Whom requests need stays, though it be too many: a scale may have left no room for it.
+    missing, left = dict(keep), {role: max(count, keep[role]) for role, count in room.items()}
     shares: dict[str, dict[Role, int]] = {}
     for other in running:
         if not other.may_serve or not any(count > 0 for count in missing.values()):
