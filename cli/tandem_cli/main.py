@@ -12,6 +12,8 @@ COMMANDS: Final = {
     "chat": "Ask a model one question.",
     "models": "List the models that a router serves.",
     "status": "Show services, versions and workers as a router sees them.",
+    "registry": "Keep models and their versions, and say which version is active.",
+    "keys": "Issue, list and end API keys.",
     "plan": "Show what `up` and the operator will run for a manifest.",
     "validate": "Check manifests.",
     "crd": "Print the CustomResourceDefinition of InferenceService.",

@@ -52,10 +52,10 @@ class NewVersion(Request):
     """Of the content. Of an artifact it follows from its files, and has to agree if it is given."""
     format: Format | None = None
     """None: an artifact's own; else safetensors."""
-    engine: Annotated[dict[Label, JsonValue], Field(default_factory=dict, max_length=64)]
+    engine: dict[Label, JsonValue] = Field(default_factory=dict, max_length=64)
     """Defaults for the `engine` of services that run it."""
-    labels: Annotated[dict[Label, Label], Field(default_factory=dict, max_length=64)]
-    metrics: Annotated[dict[Label, _Number], Field(default_factory=dict, max_length=256)]
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=64)
+    metrics: dict[Label, _Number] = Field(default_factory=dict, max_length=256)
     description: Note = ""
 
     @model_validator(mode="after")

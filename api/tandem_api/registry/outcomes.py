@@ -1,7 +1,7 @@
 """Outcomes of experiments: said once, and never changed."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
@@ -13,7 +13,7 @@ class NewOutcome(Request):
 
     outcome: Name
     """What became of it, such as `promoted` or `rolledBack`."""
-    evidence: Annotated[dict[str, JsonValue], Field(default_factory=dict, max_length=256)]
+    evidence: dict[str, JsonValue] = Field(default_factory=dict, max_length=256)
     decided_at: AwareDatetime
 
 
