@@ -1,19 +1,26 @@
 """`python -m tandem_router`: one router."""
 
 import asyncio
+import os
 import socket
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+from tandem_api.manifest import ManifestError
+from tandem_virtual.registry import AlreadyRegistered
 
 from tandem_router.logs import LEVELS, configure
 from tandem_router.measures import LATENCY_MS
 from tandem_router.settings import Settings
+from tandem_router.virtual.models import RouterModels
+from tandem_router.virtual.settings import VirtualSettings
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _buckets(given: str) -> tuple[float, ...]:
@@ -96,6 +103,24 @@ def _buckets(given: str) -> tuple[float, ...]:
     show_default="no traces",
     help="Where OpenTelemetry traces go, e.g. http://collector:4317.",
 )
+@click.option("--virtual/--no-virtual", default=True, help="Serve virtual models behind /virtual.")
+@click.option("--virtual-failures", is_flag=True, help="Among them, models that fail on purpose.")
+@click.option("--virtual-listed", is_flag=True, help="They are in /v1, too, after the models that are served for real.")
+@click.option("--virtual-models", type=_EXISTING, help="YAML file with more virtual models.")
+@click.option("--virtual-alone", is_flag=True, help="Serve virtual models and nothing else.")
+@click.option(
+    "--admin-key",
+    envvar="TANDEM_ADMIN_KEY",
+    default="",
+    show_default="no admin API",
+    help="Opens /virtual/admin, by which virtual models are added and removed. Give it by the environment.",
+)
+@click.option(
+    "--replicas",
+    default=1,
+    type=click.IntRange(1),
+    help="Routers that share the traffic. Several can't be changed through one of them.",
+)
 @click.option("--log-level", default="info", type=click.Choice(list(LEVELS)), help="Logs are JSON lines on stderr.")
 def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
     """Serve the OpenAI API in front of prefill and decode workers.
@@ -105,11 +130,26 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
 
     Every option can be given as an environment variable, too: TANDEM_ROUTER_PORT=8080.
     """
-    if kubernetes is (given["topology"] is not None):
-        raise click.UsageError("exactly one of --topology FILE and --kubernetes says what there is to serve")
+    virtual = VirtualSettings(
+        alone=given.pop("virtual_alone"),
+        enabled=given.pop("virtual"),
+        failures=given.pop("virtual_failures"),
+        listed=given.pop("virtual_listed"),
+        models=given.pop("virtual_models"),
+        admin_key=given.pop("admin_key"),
+        replicas=given.pop("replicas"),
+    )
+    if [kubernetes, given["topology"] is not None, virtual.alone].count(True) != 1:
+        raise click.UsageError(
+            "exactly one of --topology FILE, --kubernetes and --virtual-alone says what there is to serve"
+        )
+    try:
+        RouterModels(virtual, time.time, os.urandom)
+    except (ManifestError, AlreadyRegistered) as error:
+        raise click.ClickException(f"virtual models: {error}") from None
     if given["namespaces"] and not kubernetes:
         raise click.UsageError("--namespace goes with --kubernetes")
-    settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", **given)
+    settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", virtual=virtual, **given)
     configure(settings.log_level)
     import gc
 

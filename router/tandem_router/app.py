@@ -1,6 +1,7 @@
 """The FastAPI application: all paths of a router, their errors in OpenAI's shape, and its life."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -13,9 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from tandem_api.anthropic.errors import error_body as anthropic_error
+from tandem_api.anthropic.errors import error_type
 from tandem_api.openai.errors import error_body, failure_body
 from tandem_api.status import RouterStatus
+from tandem_api.surfaces.types import openai_type
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_virtual.registry import Protocol
 
 from tandem_router.clients import Message, Receive, Scope, Send
 from tandem_router.failures import RETRY_SECONDS
@@ -27,6 +32,12 @@ from tandem_router.openapi import with_inference
 from tandem_router.parsing import FRONTENDS
 from tandem_router.router import Router
 from tandem_router.status import status
+from tandem_router.virtual.admin import admin_paths
+from tandem_router.virtual.endpoint import Asgi
+from tandem_router.virtual.listed import Listed
+from tandem_router.virtual.models import RouterModels
+from tandem_router.virtual.openapi import with_virtual
+from tandem_router.virtual.paths import inference_routes, list_paths, listed_endpoints, virtual_paths
 
 _log = logging.getLogger(__name__)
 
@@ -49,14 +60,40 @@ class RouterApp(FastAPI):
             redirect_slashes=False,
             lifespan=_lifespan(router),
         )
-        self._inference = {frontend.path: Inference(router, frontend) for frontend in FRONTENDS}
+        self._platform = router
+        self._inference: dict[str, Asgi] = {frontend.path: Inference(router, frontend) for frontend in FRONTENDS}
+        virtual = router.settings.virtual
+        models = RouterModels(virtual, time.time, router.entropy) if virtual.enabled else None
+        if models is not None:
+            self._add_virtual(router, models)
         for path, endpoint in self._inference.items():
             self.router.routes.append(Route(path, endpoint, methods=["POST"]))
         self.add_middleware(_Envelope, router=router)
         self.add_exception_handler(HTTPException, _http_error)
         self.add_exception_handler(RequestValidationError, _validation_error)
         self.add_exception_handler(Exception, _unforeseen)
-        _add_paths(self, router)
+        _add_paths(self, router, models)
+
+    def _add_virtual(self, router: Router, models: RouterModels) -> None:
+        real: dict[str, Asgi] = dict(self._inference)
+        self.router.routes += inference_routes(router, models, self._inference.get)
+        self.include_router(list_paths(models))
+        if models.settings.admin_key:
+            self.include_router(admin_paths(models))
+        if not models.settings.listed:
+            return
+        for path, (endpoint, reachable) in listed_endpoints(router, models, real.get).items():
+            if path in real:
+                self._inference[path] = Listed(
+                    real[path],
+                    endpoint,
+                    reachable,
+                    served=lambda model: model in router.fleet.services,
+                    enveloped=lambda app: _Envelope(app, router),
+                    settings=router.settings,
+                )
+            else:
+                self.router.routes.append(Route(path, endpoint, methods=["POST"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -70,6 +107,8 @@ class RouterApp(FastAPI):
         """The description of all paths, with those that FastAPI does not know of."""
         if self.openapi_schema is None:
             self.openapi_schema = with_inference(super().openapi())
+            if self._platform.settings.virtual.enabled:
+                self.openapi_schema = with_virtual(self.openapi_schema, virtual_paths())
         return self.openapi_schema
 
 
@@ -82,18 +121,24 @@ def _lifespan(router: Router) -> Any:
     return lifespan
 
 
-def _add_paths(app: RouterApp, router: Router) -> None:
+def _add_paths(app: RouterApp, router: Router, virtual_models: RouterModels | None) -> None:
+    virtual = virtual_models.registries if virtual_models is not None and virtual_models.settings.listed else None
+
     @cache
     def exposition() -> Exposition:
         return Exposition(RouterCollector(router.measures, router.fleet))
 
     @app.get("/v1/models", summary="The models that are served here, ready or not")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(service) for service in router.fleet.services.values()]}
+        services = router.fleet.services
+        listed = [] if virtual is None else [entry for entry in virtual.list_models() if entry["id"] not in services]
+        return {"object": "list", "data": [*(_model(service) for service in services.values()), *listed]}
 
     @app.get("/v1/models/{id:path}", summary="One model; its id may contain slashes")
     async def model(id: str) -> dict[str, Any]:
         service = router.fleet.services.get(id)
+        if service is None and virtual is not None and (found := virtual.find(id, Protocol.OPENAI)) is not None:
+            return dict(found.listed())
         if service is None and not router.fleet.known:
             retry = {"Retry-After": str(RETRY_SECONDS[pb.UNAVAILABLE])}
             raise HTTPException(503, "the router does not know its models yet", retry)
@@ -138,17 +183,21 @@ def _model(service: Service) -> dict[str, Any]:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error, ModelNotFound):
-        body = error_body(error.detail, param="model", code="model_not_found")
-    elif error.status_code == 404:
-        body = error_body(f"there is no path {request.url.path}", code="not_found")
-    elif error.status_code == 405:
-        body = error_body(f"{request.method} is not allowed at {request.url.path}", code="method_not_allowed")
-    elif error.status_code == 503:
-        body = failure_body("UNAVAILABLE", error.detail)[1]
+    path, status = request.url.path, error.status_code
+    message, code = error.detail or HTTPStatus(status).phrase, ""
+    if status == 404 and message == HTTPStatus.NOT_FOUND.phrase:
+        message, code = f"there is no path {path}", "not_found"
+    elif status == 405:
+        message, code = f"{request.method} is not allowed at {path}", "method_not_allowed"
+    if path.startswith("/virtual/anthropic/") or "/v1/messages" in path:
+        body = anthropic_error(message, type=error_type(status))
+    elif isinstance(error, ModelNotFound):
+        body = error_body(message, param="model", code="model_not_found")
+    elif status == 503:
+        body = failure_body("UNAVAILABLE", message)[1]
     else:
-        body = error_body(error.detail or HTTPStatus(error.status_code).phrase)
-    return Response(body, error.status_code, error.headers, "application/json")
+        body = error_body(message, type=openai_type(status), code=code)
+    return Response(body, status, error.headers, "application/json")
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -187,7 +236,9 @@ class _Envelope:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = message["status"]
-                message["headers"] = [*message.get("headers", ()), *common]
+                headers = message.get("headers", ())
+                own = {name for name, _ in headers}
+                message["headers"] = [*headers, *(header for header in common if header[0] not in own)]
             await send(message)
 
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope

@@ -58,7 +58,7 @@ class Inference:
             call = _Call(router, self._frontend, scope, record)
             body: bytes | CallFailed
             try:
-                body = await _read_body(scope, receive, call.headers, router.settings)
+                body = await read_body(scope, receive, call.headers, router.settings)
             except CallFailed as failure:
                 body = failure
             async with self._client(scope, receive, send) as client:
@@ -250,7 +250,7 @@ class _Call:
         )
 
 
-async def _read_body(scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], settings: Settings) -> bytes:
+async def read_body(scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], settings: Settings) -> bytes:
     """The whole body.
 
     Raises:

@@ -18,6 +18,7 @@ from tandem_router.app import RouterApp
 from tandem_router.direct import DirectProtocol
 from tandem_router.discovery import Source
 from tandem_router.discovery.file import FileSource
+from tandem_router.discovery.nothing import NothingSource
 from tandem_router.router import Router
 from tandem_router.settings import Settings
 from tandem_router.tracing import tracer
@@ -78,6 +79,8 @@ def _source(settings: Settings) -> Source:
     Raises:
         NoCluster: Kubernetes it is, and nothing says where.
     """
+    if settings.virtual.alone:
+        return NothingSource()
     if settings.topology is not None:
         return FileSource(settings.topology)
     # Only routers in a cluster pay for these.

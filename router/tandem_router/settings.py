@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tandem_router.measures import LATENCY_MS
+from tandem_router.virtual.settings import VirtualSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +40,5 @@ class Settings:
     """Tell clients in `Server-Timing` what prefill and KV transfer took."""
     otlp_endpoint: str = ""
     """Where traces go, as OTLP over gRPC; empty: nowhere."""
+    virtual: VirtualSettings = field(default_factory=VirtualSettings)
     log_level: str = "info"

@@ -1,0 +1,114 @@
+"""Changing the virtual models of a running router: declared as in a file, one at a time.
+
+Only where an admin key is set. What is changed here is in this process and gone with it, so one of several replicas
+refuses: there, models belong into the chart's values, which all of them read.
+"""
+
+import hmac
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from tandem_api.inference_service.quantities import MANIFEST
+from tandem_api.inference_service.rules import path_text
+from tandem_api.manifest.loading import without_echoes
+from tandem_api.manifest.wording import location_of, wording
+from tandem_api.virtual_models import VirtualModelSpec
+from tandem_virtual.building import build
+from tandem_virtual.models import VirtualModel
+from tandem_virtual.registry import AlreadyRegistered, Protocol, ProxyLoop
+
+from tandem_router.virtual.models import RouterModels
+
+_MAX_BODY: Final = 2**20
+
+
+def admin_paths(models: RouterModels) -> APIRouter:
+    """The paths below /virtual/admin."""
+    paths = APIRouter(prefix="/virtual/admin", dependencies=[Depends(_keeper(models.settings.admin_key))])
+    registries = models.registries
+
+    @paths.get("/models", summary="All virtual models, with the protocols they are reachable by")
+    async def all_models() -> dict[str, Any]:
+        found: dict[str, tuple[VirtualModel, list[str]]] = {}
+        for protocol in Protocol:
+            for model in registries.of(protocol).list():
+                found.setdefault(model.id, (model, []))[1].append(protocol.value)
+        return {"models": [_entry(model, protocols) for _, (model, protocols) in sorted(found.items())]}
+
+    @paths.post("/models", status_code=201, summary="Add a virtual model, declared as in a file")
+    async def add(request: Request) -> dict[str, Any]:
+        _refuse_replicas(models.settings.replicas)
+        spec = _read(await request.body())
+        model = build(spec)
+        added = []
+        try:
+            for protocol in map(Protocol, spec.protocols):
+                registries.of(protocol).register(model.twin())
+                added.append(protocol)
+        except (AlreadyRegistered, ProxyLoop) as error:
+            for protocol in added:
+                registries.of(protocol).unregister(spec.id)
+            raise HTTPException(409 if isinstance(error, AlreadyRegistered) else 400, str(error)) from None
+        return _entry(model, list(spec.protocols))
+
+    @paths.delete("/models/{id:path}", summary="Remove a virtual model from both protocols, or from one")
+    async def remove(id: str, protocol: Protocol | None = None) -> dict[str, Any]:
+        _refuse_replicas(models.settings.replicas)
+        wanted = [registries.of(one) for one in Protocol if protocol in (None, one)]
+        if not any(registry.has(id) for registry in wanted):
+            raise HTTPException(404, f"there is no virtual model {id!r}")
+        for registry in wanted:
+            registry.unregister(id)
+        return {"id": id, "object": "model", "deleted": True}
+
+    return paths
+
+
+def _keeper(key: str) -> Callable[[Request], None]:
+    def keep(request: Request) -> None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), key.encode()):
+            raise HTTPException(
+                401, "the admin key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
+            )
+
+    return keep
+
+
+def _refuse_replicas(count: int) -> None:
+    if count > 1:
+        raise HTTPException(
+            409, f"this router is one of {count}: declare virtual models in the chart's values, which all of them read"
+        )
+
+
+def _read(body: bytes) -> VirtualModelSpec:
+    if len(body) > _MAX_BODY:
+        raise HTTPException(413, "the declaration is too large")
+    try:
+        return VirtualModelSpec.model_validate_json(
+            body, strict=True, by_alias=True, by_name=False, context={MANIFEST: True}
+        )
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        if errors[0]["type"] == "json_invalid":
+            raise HTTPException(400, "the body is not valid JSON") from None
+        said = [
+            ": ".join(part for part in (path_text(location_of(one)), wording(one, VirtualModelSpec)) if part)
+            for one in without_echoes(errors, VirtualModelSpec)
+        ]
+        raise HTTPException(400, "; ".join(said)) from None
+
+
+def _entry(model: VirtualModel, protocols: list[str]) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "type": model.type,
+        "protocols": protocols,
+        "name": model.display_name,
+        "description": model.description,
+        "delay": model.delay,
+    }
