@@ -15,6 +15,7 @@ from typing import Any, Final
 import kopf
 
 from tandem_operator.cluster import CHILDREN, POD, SERVICES, ApiError, Cluster, Kind
+from tandem_operator.forgetting import NoDiffBase, NoProgress
 from tandem_operator.planning.names import SERVICE
 from tandem_operator.store import Key, Store
 
@@ -57,6 +58,8 @@ def settings() -> kopf.OperatorSettings:
     made.posting.enabled = False
     made.scanning.disabled = True  # kinds and namespaces are known: no rights over the cluster's are needed
     made.process.ultimate_exiting_timeout = 30
+    made.persistence.diffbase_storage = NoDiffBase()
+    made.persistence.progress_storage = NoProgress()
     made.watching.reconnect_backoff = 0.2
     made.queueing.idle_timeout = 0.5  # each object that changes has a task for so long
     # An API server that starts again refuses requests for a while: the watches outlast it.
@@ -116,13 +119,13 @@ def _register(
     def interesting(namespace: str | None, **_: Any) -> bool:
         return namespace is not None and looks_after(namespace)
 
-    # Before each event handler, and for all that there is at the start.
+    # Coroutines, since kopf runs plain functions in threads. This one comes before the event handler.
     @kopf.index(*_key(kind), registry=handlers, id=f"{kind.plural}-stored", when=interesting)
-    def store_it(body: kopf.Body, **_: Any) -> None:
+    async def store_it(body: kopf.Body, **_: Any) -> None:
         pending.update(store.put(kind.name, dict(body)))
 
     @kopf.on.event(*_key(kind), registry=handlers, id=f"{kind.plural}-seen", when=interesting)
-    def see_it(event: kopf.RawEvent, **_: Any) -> None:
+    async def see_it(event: kopf.RawEvent, **_: Any) -> None:
         seen(kind.name)
         if event["type"] == "DELETED":
             meta: dict[str, Any] = dict(event["object"]["metadata"])
