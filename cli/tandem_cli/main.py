@@ -9,6 +9,7 @@ import click
 COMMANDS: Final = {
     "up": "Run models on this machine and serve them until Ctrl-C.",
     "demo": "Run a small model on this machine, ask it one question, stop.",
+    "mock": "Serve virtual models alone, without GPUs or workers.",
     "chat": "Ask a model one question.",
     "models": "List the models that a router serves.",
     "status": "Show services, versions and workers as a router sees them.",

@@ -48,7 +48,7 @@ def router_template(topology: Path, host: str, port: int, grace: float) -> PodTe
                 "containers": [
                     {
                         "name": ROUTER,
-                        "command": [sys.executable, "-m", "tandem_router", "--server-timing"],
+                        "command": [sys.executable, "-m", "tandem_router", "--server-timing", "--virtual-failures"],
                         "args": [
                             *("--topology", str(topology)),
                             *("--host", host, "--port", str(port)),
