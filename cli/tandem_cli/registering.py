@@ -4,7 +4,7 @@ import getpass
 
 from tandem_api.registry import Activate, Activation, NewModel, NewVersion, Rollback, Version
 
-from tandem_cli.registry import REGISTRY, Registry, refusal
+from tandem_cli.registry import REGISTRY, Registry, checked, refusal
 
 
 def register(registry: Registry, name: str, given: NewVersion) -> Version:
@@ -15,7 +15,7 @@ def register(registry: Registry, name: str, given: NewVersion) -> Version:
     """
     made = registry.client.post(f"{REGISTRY}/models", json=NewModel(name=name).model_dump())
     if not made.is_success and refusal(made)[0] != "already_exists":
-        registry.read(Model, made)
+        checked(made)
     return registry.send(Version, "POST", f"{REGISTRY}/models/{name}/versions", given)
 
 
