@@ -1,7 +1,8 @@
 """A simulated cluster in which all goes well, for stories that a reader can follow."""
 
+from tandem_api.inference_service import InferenceService
 from tandem_api.inference_service.status import Condition, InferenceServiceStatus
-from tandem_operator.planning import plan
+from tandem_operator.planning import Installation, Observed, Plan, plan
 from tandem_operator.planning.actions import Event
 
 from tests.rollouts.driving import Operator
@@ -23,8 +24,8 @@ class Story:
         """Each status that was written."""
         self.operator = Operator(self.world, self.watch, self._plan)
 
-    def _plan(self, *given: object) -> object:
-        made = plan(*given)  # type: ignore[arg-type]  # handed through as they come
+    def _plan(self, resource: InferenceService, observed: Observed, now: float, installation: Installation) -> Plan:
+        made = plan(resource, observed, now, installation)
         if made.status is not None:
             self.events += made.events
             self.seen.append(made.status)

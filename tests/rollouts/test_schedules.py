@@ -11,7 +11,7 @@ from tests.rollouts.watching import Violated
 SCHEDULES = 10_000
 PARTS = 20
 
-SEEDS = (49, 115, 168, 208, 390, 898, 1530, 2273, 2577, 2842, 2974, 3500, 3652, 4520)
+SEEDS = (49, 115, 168, 208, 390, 898, 1530, 2273, 2577, 2842, 2974, 3500, 3652, 4086, 4191, 4520, 9350)
 """Of failures found: of the planner, and of the simulation of it."""
 
 

@@ -166,6 +166,30 @@ def test_scaling_changes_counts_and_makes_no_revision() -> None:
     assert before <= story.pods()
 
 
+def test_readiness_does_not_flicker_while_a_version_changes_and_weights_move() -> None:
+    story = Story(Ask(prefill=2, decode=2)).settle()
+    story.seen.clear()
+    for ask in (Ask(versions=(("v1", 1),), prefill=2, decode=2), replace(TWO, prefill=2, decode=2)):
+        story.ask(ask).settle()
+    ready = {one.status for status in story.seen for one in status.conditions if one.type == "Ready"}
+    assert (len(story.seen) > 5, ready) == (True, {"True"})
+
+
+def test_weights_change_no_pod() -> None:
+    story = Story(TWO).settle()
+    before = (story.pods(), dict(story.world.deployments))
+    service = story.world.resource
+    versions = tuple(
+        one.model_copy(update={"weight": weight}) for one, weight in zip(service.spec.versions, (50, 50), strict=True)
+    )
+    spec = service.spec.model_copy(update={"versions": versions})
+    story.world.resource = service.model_copy(update={"spec": spec})
+    story.settle()
+    assert (story.pods(), story.world.deployments) == before
+    assert [one.weight for one in story.status.versions] == [50, 50]
+    assert story.condition("Ready").status == "True"
+
+
 def test_no_workers_asked_for_is_no_readiness() -> None:
     story = Story(Ask(decode=1)).settle()
     story.ask(Ask(decode=0)).settle()
