@@ -127,6 +127,7 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
 
     The paths: POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id},
     /healthz, /readyz, /metrics, /openapi.json, /openapi.yaml, /tandem/v1/status.
+    Virtual models are behind /virtual/v1, /virtual/openai/v1 and /virtual/anthropic/v1.
 
     Every option can be given as an environment variable, too: TANDEM_ROUTER_PORT=8080.
     """
@@ -141,7 +142,7 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
     )
     if [kubernetes, given["topology"] is not None, virtual.alone].count(True) != 1:
         raise click.UsageError(
-            "exactly one of --topology FILE, --kubernetes and --virtual-alone says what there is to serve"
+            "exactly one of --virtual-alone, --topology FILE and --kubernetes says what there is to serve"
         )
     try:
         RouterModels(virtual, time.time, os.urandom)
