@@ -20,7 +20,8 @@ from typing import Final
 CLUSTER_ADDRESS: Final = "10.77.0.1"
 """Of the cluster's own namespace: API server, Services' relays."""
 BRIDGE: Final = "pods"
-_POD_NETWORK: Final = "10.77.0.0/16"
+_BRIDGE_MAC: Final = "02:00:0a:4d:00:01"
+"""Its own: otherwise it is that of one of the pods, changes as they come and go, and the others lose their way."""
 _SERVICE_NETWORK: Final = "10.96.0.0/16"
 _CLONE_NEWNET: Final = 0x40000000
 MTU: Final = 65_000
@@ -89,7 +90,7 @@ def cluster_network() -> Network:
         ip(
             [
                 "link set lo up",
-                f"link add {BRIDGE} mtu {MTU} type bridge",
+                f"link add {BRIDGE} address {_BRIDGE_MAC} mtu {MTU} type bridge",
                 f"address add {CLUSTER_ADDRESS}/16 dev {BRIDGE}",
                 f"link set {BRIDGE} up",
                 f"route add local {_SERVICE_NETWORK} dev lo",

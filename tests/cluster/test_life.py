@@ -147,7 +147,7 @@ def test_a_deleted_pod_gets_sigterm_and_its_grace(pods: Pods) -> None:
 
 
 def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(pods: Pods) -> None:
-    pods.ready("stays", container("sh", "-c", STUBBORN))
+    pods.ready("stays", container("sh", "-c", STUBBORN), terminationGracePeriodSeconds=600)
     pods.until("stays", lambda _: pods.log("stays") != "")
     begun = time.monotonic()
     pods.cluster.kubectl("delete", "pod", "stays", "-n", pods.namespace, "--grace-period=2", "--timeout=30s")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.network import BRIDGE
 from tests.cluster.podding import Pods, container, pod
 
 SERVE = """
@@ -91,6 +92,19 @@ def test_a_cluster_ip_without_ready_pods_refuses(pods: Pods) -> None:
                 break
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_way_out_of_a_pod_stays_the_same_as_pods_come_and_go(pods: Pods) -> None:
+    def gateway() -> str:
+        return pods.cluster.run(["ip", "-o", "link", "show", BRIDGE]).stdout.split("link/ether ")[1].split()[0]
+
+    before = gateway()
+    for name in ("one", "two", "three"):
+        pods.ready(name)
+        assert gateway() == before
+    for name in ("one", "two", "three"):
+        pods.cluster.kubectl("delete", "pod", name, "-n", pods.namespace, "--now")
+        assert gateway() == before
 
 
 @pytest.mark.parametrize("form", ["web", "web.{}", "web.{}.svc", "web.{}.svc.cluster.local"])
