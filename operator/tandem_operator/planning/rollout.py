@@ -69,14 +69,10 @@ def advance(
     others = _by_merit(revision for revision in found.values() if revision.name != goal.revision)
     gone = tuple(other.name for other in others if other.gone)
     others = [other for other in others if not other.gone]
+    running = [other for other in others if other.asked]
     usable = _usable(goal, wanted, routers)
     limits = bounds(goal.rollout, goal.desired)
-    current = {role: wanted.role(role).replicas for role in goal.desired}
-    taken = {role: sum(other.role(role).existing for other in others) for role in goal.desired}
-    room = {role: count + limits[role].surge - taken[role] for role, count in goal.desired.items()}
-    running = [other for other in others if other.asked]
-    steps = running or any(taken.values())
-    growth = grown(goal.desired, current, room) if steps else dict(goal.desired)
+    growth = _growth(goal, wanted, others, limits)
     replicas: dict[tuple[str, Role], int] = {(goal.revision, role): count for role, count in growth.items()}
 
     serving = {role: wanted.role(role).ready if usable else 0 for role in goal.desired}
@@ -142,6 +138,18 @@ def _usable(goal: Goal, wanted: Revision, routers: Routers) -> bool:
     """It has a pair, by Kubernetes' word and by every router's."""
     paired = all(wanted.role(role).ready for role in goal.desired)
     return paired and routers.reachable and routers.use(goal.version, goal.revision, goal.desired)
+
+
+def _growth(
+    goal: Goal, wanted: Revision, others: Sequence[Revision], limits: Mapping[Role, Bounds]
+) -> Mapping[Role, int]:
+    """Workers of the wanted revision: all of them where it is alone, else what room the others leave."""
+    taken = {role: sum(other.role(role).existing for other in others) for role in goal.desired}
+    if not any(other.asked for other in others) and not any(taken.values()):
+        return goal.desired
+    current = {role: wanted.role(role).replicas for role in goal.desired}
+    room = {role: count + limits[role].surge - taken[role] for role, count in goal.desired.items()}
+    return grown(goal.desired, current, room)
 
 
 def _splits(goal: Goal, wanted: Revision, running: Sequence[Revision], limits: Mapping[Role, Bounds]) -> bool:
