@@ -7,6 +7,7 @@ from tandem_api.conversations import Ask
 from tandem_virtual.chunking import CHUNK_DELAY, chunk_delay, chunks, shortened
 from tandem_virtual.estimating import estimate, estimate_messages, estimate_prompt
 from tandem_virtual.models import StaticModel
+from tandem_virtual.outcomes import Streamed, stream_of
 
 from tests.virtual_models.asking import SURFACES, asked, request, streamed, with_models
 
@@ -74,3 +75,15 @@ def test_a_stream_takes_the_models_delay_once(surface: str) -> None:
     assert stream.chunk_delay * len(stream.chunks) == pytest.approx(0.4)
     assert stream.delay == stream.pause == 0
     assert asked(registries, surface, request(surface, "m")).delay == 0.4
+
+
+async def test_a_stream_waits_before_each_chunk_and_not_after() -> None:
+    order: list[object] = []
+
+    async def sleep(seconds: float) -> None:
+        order.append(seconds)
+
+    stream = Streamed(opening=b"o", chunks=(b"1", b"2"), chunk_delay=0.1, closing=b"c")
+    async for chunk in stream_of(stream, sleep):
+        order.append(chunk)
+    assert order == [b"o", 0.1, b"1", 0.1, b"2", b"c"]
