@@ -79,11 +79,12 @@ def test_a_stream_takes_the_models_delay_once(surface: str) -> None:
 
 async def test_a_stream_waits_before_each_chunk_and_not_after() -> None:
     order: list[object] = []
+    happened = order.append
 
     async def sleep(seconds: float) -> None:
-        order.append(seconds)
+        happened(seconds)
 
     stream = Streamed(opening=b"o", chunks=(b"1", b"2"), chunk_delay=0.1, closing=b"c")
     async for chunk in stream_of(stream, sleep):
-        order.append(chunk)
+        happened(chunk)
     assert order == [b"o", 0.1, b"1", 0.1, b"2", b"c"]
