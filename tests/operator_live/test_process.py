@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tandem_operator.cluster import connect
+from tandem_operator.store import Store
+from tandem_operator.watching import WATCHED, gone, selector
 
 from tests.operator_live.platform import Platform, service, until
 
@@ -33,6 +36,29 @@ def test_it_goes_on_after_the_api_server_was_away(platform: Platform) -> None:
         platform.apply(service(decode={"replicas": 2}))
         until(lambda: {d["spec"]["replicas"] for d in platform.list("deployments")} == {1, 2}, 120)
         operator.settled()
+
+
+async def test_a_comparison_with_the_cluster_finds_what_is_gone_and_stands_empty_lists(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(platform.cluster.kubeconfig))
+    store = Store()
+    platform.apply(service())
+    for name in ("one", "gone"):
+        resource = platform.get("tisvc", "one")
+        resource["metadata"] |= {"name": name, "uid": f"uid-{name}", "resourceVersion": "1"}
+        store.put("InferenceService", resource)
+    resource = platform.get("tisvc", "one")
+    store.remove("InferenceService", platform.namespace, "one", "uid-one")
+    store.put("InferenceService", resource)
+    with platform.cluster.entered():
+        async with connect(time.monotonic, lambda *_: None) as cluster:
+            found = set()
+            for kind in WATCHED:
+                listed = await cluster.list_metadata(kind, platform.namespace, selector(kind))
+                found |= gone(store, kind, platform.namespace, listed)
+    assert found == {(platform.namespace, "gone")}
+    assert store.services() == [(platform.namespace, "one")]
 
 
 @pytest.mark.parametrize(

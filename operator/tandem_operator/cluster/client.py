@@ -44,17 +44,18 @@ class Cluster:
 
     async def list(self, kind: Kind, namespace: str | None, selector: str) -> Object:
         """What there is, from the server's cache."""
-        return await self._request("list", kind, namespace, params={"labelSelector": selector, "resourceVersion": "0"})
+        return await self._list(kind, namespace, selector, "application/json")
 
     async def list_metadata(self, kind: Kind, namespace: str | None, selector: str) -> Object:
         """Names, uids and versions of what there is, from the server's cache: cheap for both sides."""
-        return await self._request(
-            "list",
-            kind,
-            namespace,
-            params={"labelSelector": selector, "resourceVersion": "0"},
-            headers={"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"},
+        return await self._list(
+            kind, namespace, selector, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         )
+
+    async def _list(self, kind: Kind, namespace: str | None, selector: str, media: str) -> Object:
+        params = {"labelSelector": selector, "resourceVersion": "0"}
+        listed = await self._request("list", kind, namespace, params=params, headers={"Accept": media})
+        return {**listed, "items": listed.get("items") or []}  # none are null in some of the server's lists
 
     async def apply(self, kind: Kind, namespace: str | None, body: Mapping[str, Any], subresource: str = "") -> Object:
         """Server-side apply; what others own of these fields is taken over."""
