@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,8 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, required=True, help="YAML, as the chart renders it")
     settings = load(parser.parse_args().settings)
     logs.configure(settings.log_level)
+    # Until kopf listens for it. A container's first process ignores SIGTERM unless it says otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(
         run(
             settings,
