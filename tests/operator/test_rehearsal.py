@@ -19,6 +19,11 @@ PRODUCTION = {
     ],
     "replicas": 3,
 }
+PLACEMENT = {
+    *("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"),
+    *("runtimeClassName", "schedulerName", "imagePullSecrets"),
+}
+"""What is said of the machines of a production cluster, and of its images."""
 
 
 def test_it_keeps_the_shape_and_drops_what_only_production_has(samples: dict[str, InferenceService]) -> None:
@@ -33,7 +38,7 @@ def test_it_keeps_the_shape_and_drops_what_only_production_has(samples: dict[str
             spec = role.pod_template["spec"]
             assert role.config.engine.type == "virtual"
             assert "initContainers" not in spec
-            assert not {"nodeSelector", "tolerations", "affinity"} & spec.keys()
+            assert not PLACEMENT & spec.keys()
             text = json.dumps(spec)
             for gone in ("nvidia.com", "persistentVolumeClaim", "secretKeyRef", "secretRef"):
                 assert gone not in text
