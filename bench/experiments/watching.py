@@ -8,7 +8,7 @@ of the router.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from tandem_router.experiments.quantiles import BLOCKS, EVERY, FIRST, Scale
 
 from bench.experiments.worlds import Requests
 
+_UNSCALED: Final = Scale()
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -29,7 +30,7 @@ class Question:
     metric: Literal["errorRate", "ttft"]
     margin: Margin = NONE
     """Of the rate of bad requests."""
-    scale: Scale = Scale()
+    scale: Scale = _UNSCALED
     """Of the challenger's TTFT."""
     quantile: float = 0.95
 

@@ -4,11 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from bench.experiments.watching import Question, log_e_path, outcomes, running_bars
-from bench.experiments.worlds import RAMP, STEADY, STICKY_RAMP, Effect
 from tandem_operator.planning.experiments.betting import Margin, log_e
 from tandem_operator.planning.experiments.evidence import Evidence, Tally, merged
 from tandem_router.experiments.quantiles import EVERY, FIRST, RunningQuantile, Scale
+
+from bench.experiments.watching import Question, log_e_path, outcomes, running_bars
+from bench.experiments.worlds import RAMP, STEADY, STICKY_RAMP, Effect
 
 WORSE = Effect(errors_relative=1.0, ttft_relative=0.2)
 QUESTIONS = (
