@@ -72,7 +72,9 @@ def open_storage(url: str, environ: Mapping[str, str]) -> Storage:
         open_store: Callable[..., Any] = FsspecStore  # Its overloads want one scheme each.
         client: ClientConfig = {"allow_http": plain, "timeout": "60s", "connect_timeout": "5s"}
         retries: RetryConfig = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
-        return FsspecStorage(open_store(scheme, client_options=client, retry_config=retries), root, local=False)
+        # fsspec would give out the one that it made for the same arguments, whatever the environment says since.
+        made = open_store(scheme, client_options=client, retry_config=retries, skip_instance_cache=True)
+        return FsspecStorage(made, root, local=False)
     try:
         return FsspecStorage(fsspec.filesystem(scheme), root, local=False)
     except (ValueError, ImportError):
