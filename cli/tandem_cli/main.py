@@ -11,6 +11,7 @@ COMMANDS: Final = {
     "demo": "Run a small model on this machine, ask it one question, stop.",
     "mock": "Serve virtual models alone, without GPUs or workers.",
     "chat": "Ask a model one question.",
+    "bench": "Measure how fast a server answers: TTFT, ITL, TPOT, goodput.",
     "models": "List the models that a router serves.",
     "status": "Show services, versions and workers as a router sees them.",
     "registry": "Keep models and their versions, and say which version is active.",
