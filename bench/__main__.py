@@ -1,10 +1,10 @@
-"""`python -m bench [router] [memory] [kv] [ttft] [operator]`: all of them by default."""
+"""`python -m bench [router] [memory] [kv] [ttft] [operator] [ready]`: all of them by default."""
 
 import argparse
 import json
 from collections.abc import Callable
 
-from bench import kv, router, scale, ttft
+from bench import kv, ready, router, scale, ttft
 from bench.processes import log_file
 
 MEASUREMENTS: dict[str, Callable[[], object]] = {
@@ -13,6 +13,7 @@ MEASUREMENTS: dict[str, Callable[[], object]] = {
     "kv": kv.run,
     "ttft": ttft.run,
     "operator": scale.run,
+    "ready": ready.run,
 }
 
 
