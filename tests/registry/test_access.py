@@ -8,8 +8,10 @@ import pytest
 from tandem_api.registry import key_digest
 from tandem_registry.access import Keys
 from tandem_registry.app import Surroundings
+from tandem_registry.database import database_url
 from tandem_registry.settings import Settings
 
+from tests.loopback import free_port
 from tests.registry.house import Clock, House, code, listening
 
 STATIC, SERVICE = "static-key-of-the-house", "service-key-of-the-house"
@@ -104,3 +106,17 @@ def test_requests_are_counted_by_route(guarded: House) -> None:
     text = httpx.get(f"{guarded.url}/metrics", timeout=60).text
     assert 'method="GET",route="/admin/v1/registry/models/{name}",status="200"} 1.0' in text
     assert "secret" not in text
+
+
+def test_a_database_that_is_away_is_a_503_and_the_probe_of_liveness_goes_on(settings: Settings, clock: Clock) -> None:
+    nowhere = database_url(f"postgresql://user:hush@127.0.0.1:{free_port()}/registry")
+    keys = Keys(key_digest(STATIC), key_digest(SERVICE))
+    with listening(replace(settings, database=nowhere, keys=keys), Surroundings(clock=clock)) as house:
+        for key in (STATIC, "of-the-store"):
+            answer = ask(house, key)
+            assert code(answer) == (503, "database_unavailable")
+            assert "hush" not in answer.text
+        assert [httpx.get(f"{house.url}/{probe}", timeout=60).status_code for probe in ("readyz", "healthz")] == [
+            503,
+            200,
+        ]

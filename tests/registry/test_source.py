@@ -86,9 +86,19 @@ def test_damaged_bytes_of_the_storage_are_found_out(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_version_with_other_content_than_pinned_is_refused(model: dict[str, bytes], work: Work) -> None:
+def test_a_version_with_other_content_than_pinned_is_refused(
+    model: dict[str, bytes], work: Work, tmp_path: Path
+) -> None:
     with pytest.raises(Changed, match="digest"):
-        resolve(f"registry://llama/v1?sha256={'0' * 64}", work)
+        fetch(f"registry://llama/v1?sha256={'0' * 64}", tmp_path / "model", work)
+
+
+def test_what_a_node_has_is_started_without_the_registry(model: dict[str, bytes], work: Work, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    pinned = fetch("registry://llama/v1", tmp_path / "first", work, cache=cache)
+    away = replace(work, environ={"TANDEM_REGISTRY_URL": "http://127.0.0.1:1"})
+    fetch(pinned, tmp_path / "second", away, cache=cache)
+    assert contents(tmp_path / "second") == model
 
 
 def test_a_version_elsewhere_is_fetched_from_there(house: House, work: Work, tiny_model: Path, tmp_path: Path) -> None:

@@ -58,23 +58,19 @@ class RegistrySource:
         return cls(uri)
 
     def resolve(self, work: Work) -> InPlace | Content:
-        """Ask the registry what it stands for.
+        """Ask the registry what it stands for. A pinned one says so itself: then the registry need not be there at all.
 
         Raises:
             NotFound: there is no such model, version or alias, or no version of it is active.
-            Changed: the version has other content than it was pinned to.
         """
+        _, pinned, sha256 = self.uri.partition("?sha256=")
+        if pinned:
+            return RegistryContent(self.uri, f"sha256:{sha256}")
         work.report(Progress("resolve", self.uri))
         registry = _Registry.of(work)
         found = retrying(work, lambda: registry.resolve(self.uri))
         if found.artifact is not None:
-            if artifact_digest(found.artifact.files) != found.digest:
-                raise Changed(f"{self.uri}: the registry lists files that are not those of {found.digest}.")
-            files = tuple(
-                RemoteFile(safe_name(file.name, self.uri), file.size, {"sha256": file.sha256}, version=file.sha256)
-                for file in found.artifact.files
-            )
-            return RegistryContent(found.uri, found.artifact.digest, files)
+            return RegistryContent(found.uri, found.artifact.digest)
         return _elsewhere(found).resolve(work)
 
 
@@ -85,11 +81,22 @@ class RegistryContent:
     uri: str
     key: str
     """Their digest: equal files are kept once, whatever they are called."""
-    files: tuple[RemoteFile, ...]
 
     def write(self, folder: Path, work: Work) -> tuple[WrittenFile, ...]:
-        """Fetch them; each is checked against its SHA-256."""
-        return download(_Store(_Registry.of(work)), self.files, folder, work, self.uri)
+        """Fetch them; each is checked against its SHA-256, and the list of them against the digest.
+
+        Raises:
+            Changed: the version has other content than it was pinned to.
+        """
+        registry = _Registry.of(work)
+        found = retrying(work, lambda: registry.resolve(self.uri))
+        if found.artifact is None or artifact_digest(found.artifact.files) != self.key:
+            raise Changed(f"{self.uri}: the registry lists other files than those of {self.key}. Resolve it again.")
+        files = [
+            RemoteFile(safe_name(file.name, self.uri), file.size, {"sha256": file.sha256}, version=file.sha256)
+            for file in found.artifact.files
+        ]
+        return download(_Store(registry), files, folder, work, self.uri)
 
 
 def _elsewhere(found: Resolution) -> Source:
