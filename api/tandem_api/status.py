@@ -6,6 +6,7 @@ they last told it.
 
 from typing import Literal
 
+from tandem_api.experiments import ExperimentReport
 from tandem_api.inference_service.base import Spec
 
 
@@ -68,6 +69,8 @@ class ServiceStatus(Spec):
     queued: int
     """Requests that wait in this router for a place."""
     versions: tuple[VersionStatus, ...]
+    experiments: tuple[ExperimentReport, ...] = ()
+    """What this router has counted of the service's experiment, and of those before it that it still remembers."""
 
 
 class RouterStatus(Spec):

@@ -91,6 +91,60 @@ class Summary(Spec):
     """Ready and desired: `1/1`."""
 
 
+class MetricState(Spec):
+    """What is known of one metric of an experiment. Outcomes run from 0 (good) to 1 (bad)."""
+
+    name: Word
+    champion: float | None = None
+    """Mean outcome: the share of bad requests, or of what a perfect score lacks."""
+    challenger: float | None = None
+    """The same of the challenger; absent before its first."""
+    low: float = -1.0
+    """The difference, challenger - champion, is above this, at all times together with probability 1 - alpha ..."""
+    high: float = 1.0
+    """... and below this."""
+    harm: float = 1.0
+    """E-value against "no worse than the margin"."""
+    benefit: float = 1.0
+    """E-value against "worse than the margin"."""
+    missing: int | None = None
+    """Outcomes of the challenger that it will probably still take to show benefit; absent: nothing points there."""
+
+
+class ExperimentState(Spec):
+    """The experiment as it stands. Routers act on its id."""
+
+    id: Word
+    """Of its spec and both revisions: it salts the split, and a change of these is another experiment."""
+    champion: Word
+    challenger: Word
+    phase: Literal["Waiting", "Running", "Paused", "RolledBack", "Promoted"] = "Waiting"
+    """RolledBack and Promoted are ends, and stay."""
+    reason: Word = ""
+    """Why, in one word for programs."""
+    step: int = 0
+    """The step that it is in, from 0."""
+    steps: int = 0
+    """How many there are; 0: a shadow."""
+    since: float = 0.0
+    """When the step began or, at an end, when that was decided: Unix seconds."""
+    weight: int = 0
+    """Percent of the traffic that the challenger is to have."""
+    metric: Word = ""
+    """The metric that has shown harm."""
+    champion_requests: int = 0
+    challenger_requests: int = 0
+    harm_from: float = 0.0
+    """The e-value of harm that decides."""
+    benefit_from: float = 0.0
+    """The e-value of benefit that decides, of every metric."""
+    metrics: Annotated[tuple[MetricState, ...], Field(max_length=16)] = ()
+    time: float = 0.0
+    """When this was written: Unix seconds."""
+    command: Word = ""
+    """The annotation tandem.dev/experiment that was last obeyed."""
+
+
 class InferenceServiceStatus(Spec):
     """What is. Written by the operator alone."""
 
@@ -108,6 +162,8 @@ class InferenceServiceStatus(Spec):
     """Where clients reach the model: the router's base URL."""
     versions: Annotated[tuple[VersionState, ...], Field(max_length=32)] = ()
     """Each version, its revision and its traffic."""
+    experiment: ExperimentState | None = None
+    """The experiment of the spec."""
     prefill: RoleStatus | None = None
     """Prefill workers of all versions."""
     decode: RoleStatus | None = None
