@@ -8,6 +8,12 @@ from typing import Final
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
 
+MESSAGES: Final = "messages"
+"""Feature of a worker that knows the API kinds for Anthropic's Messages and their counting."""
+
+RESPONSES: Final = "responses"
+"""Feature of a worker that knows the API kind for OpenAI's Responses."""
+
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """Of one message of a session. Larger bodies and answers go in pieces, other calls' messages between them."""
 

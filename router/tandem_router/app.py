@@ -25,7 +25,14 @@ from tandem_virtual.registry import Protocol
 from tandem_router.clients import Message, Receive, Scope, Send
 from tandem_router.failures import RETRY_SECONDS
 from tandem_router.fleet import Service
-from tandem_router.inference import NO_STORE, SECURITY_HEADERS, Inference, request_id
+from tandem_router.inference import (
+    NO_STORE,
+    SECURITY_HEADERS,
+    Inference,
+    is_anthropic,
+    request_id,
+    request_id_headers,
+)
 from tandem_router.logs import Access
 from tandem_router.metrics import CONTENT_TYPE, Exposition, RouterCollector
 from tandem_router.openapi import with_inference
@@ -189,7 +196,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         message, code = f"there is no path {path}", "not_found"
     elif status == 405:
         message, code = f"{request.method} is not allowed at {path}", "method_not_allowed"
-    if path.startswith("/virtual/anthropic/") or "/v1/messages" in path:
+    if is_anthropic(path):
         body = anthropic_error(message, type=error_type(status))
     elif isinstance(error, ModelNotFound):
         body = error_body(message, param="model", code="model_not_found")
@@ -226,7 +233,7 @@ class _Envelope:
             return
         router, started = self._router, self._router.clock()
         id = request_id(dict(scope["headers"]), router.entropy)
-        common = [*SECURITY_HEADERS, NO_STORE, (b"x-request-id", id.encode())]
+        common = [*SECURITY_HEADERS, NO_STORE, *request_id_headers(scope["path"], id)]
         if router.leaving:
             common.append((b"connection", b"close"))
         # What is not answered at all was given up by its client.

@@ -47,10 +47,14 @@ class Request(msgspec.Struct, frozen=True):
     tenant: str = ""
 
 
-class Headered(Protocol):
-    """Gives the headers of an answer that begins."""
+class Frame(Protocol):
+    """What is around an answer: what only its frontend knows."""
 
-    def __call__(self, content_type: str, stream: bool) -> Headers: ...
+    def headers_of(self, content_type: str, stream: bool) -> Headers:
+        """Of an answer that begins."""
+
+    def failure_event(self, failure: CallFailed) -> bytes:
+        """The last events of a stream that fails."""
 
 
 class Exchange:
@@ -63,7 +67,7 @@ class Exchange:
         client: Client,
         record: Record,
         span: Span,
-        headers: Headered,
+        frame: Frame,
         clock: Callable[[], float],
     ) -> None:
         self.record = record
@@ -71,10 +75,10 @@ class Exchange:
         self._version = version
         self._client = client
         self._span = span
-        self._headers = headers
+        self._frame = frame
         self._clock = clock
         self._deadline = record.received + version.service.routing.request_timeout
-        self._demand = Demand(prompt=request.prompt)
+        self._demand = Demand(prompt=request.prompt, feature=request.frontend.feature)
         self._decode: Place | None = None
         self._prefill: Place | None = None
         self._kv: Lease | None = None
@@ -116,7 +120,7 @@ class Exchange:
             return failure
         # A stream that had begun. Its own failure has been told; one of the deadline or of a stop has not.
         self.record.cut = True
-        self._client.fail(failure.event())
+        self._client.fail(self._frame.failure_event(failure))
         return None
 
     def stop(self, failure: CallFailed) -> None:
@@ -144,7 +148,8 @@ class Exchange:
     async def _take_places(self) -> None:
         demand = self._demand
         demand.decode = self._decode is None
-        demand.prefill = self._prefill is None and self._kv is None and not self._whole_reason
+        alone = self._request.frontend.decodes_alone or self._whole_reason
+        demand.prefill = self._prefill is None and self._kv is None and not alone
         if not demand.decode and not demand.prefill:
             return
         asked = self._clock()
@@ -166,7 +171,7 @@ class Exchange:
     def _start_over(self) -> None:
         """No worker is left that fits what the request holds: it takes another revision, or fails."""
         if self._demand.revision is None:
-            raise self._last or CallFailed(pb.UNAVAILABLE, "no worker of the model is ready", reason="no_worker")
+            raise self._last or self._version.no_worker(self._request.frontend.path, self._demand.feature)
         self._give_back()
         self._demand.revision = None
         self._whole_reason = ""
@@ -295,7 +300,10 @@ class Exchange:
         """The client gets the first of its answer."""
         if streams:
             self.record.ttft = self._clock() - self.record.received
-        return self._headers(content_type, streams)
+        return self._frame.headers_of(content_type, streams)
+
+    def failure_event(self, failure: CallFailed) -> bytes:
+        return self._frame.failure_event(failure)
 
     def finished(self, finished: pb.Finished) -> None:
         """All of the answer is with the client."""

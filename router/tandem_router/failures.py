@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from tandem_api.openai.errors import failure_body, failure_event
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 RETRY_SECONDS: Final = {pb.OVERLOADED: 1, pb.UNAVAILABLE: 5}
@@ -39,14 +38,6 @@ class CallFailed(Exception):
     def retry_after(self) -> int | None:
         """Seconds for Retry-After; None where trying again would not help."""
         return RETRY_SECONDS.get(self.code)
-
-    def response(self) -> tuple[int, bytes]:
-        """HTTP status and body, before the answer has begun."""
-        return failure_body(code_name(self.code), self.message, param=self.param or None, type=self.type)
-
-    def event(self) -> bytes:
-        """The last events of a stream that had begun."""
-        return failure_event(code_name(self.code), self.message, param=self.param or None, type=self.type)
 
 
 _NAMES: Final = dict(zip(pb.ErrorCode.values(), pb.ErrorCode.keys(), strict=True))

@@ -14,6 +14,7 @@ from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, Work
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tandem_router.failures import CallFailed
 from tandem_router.ids import Origin
 from tandem_router.measures import VersionMeasures
 from tandem_router.pairing import Pairing, Revision
@@ -42,6 +43,14 @@ class Version:
     def ready(self) -> bool:
         """A request may begin on it, and be served."""
         return any(revision.traffic and revision.usable for revision in self.revisions)
+
+    def no_worker(self, path: str, feature: str) -> CallFailed:
+        """Why a request that needs a feature finds no worker."""
+        ready = [worker for revision in self.revisions for worker in revision.decode if worker.ready]
+        if feature and ready and not any(feature in worker.features for worker in ready):
+            text = f"the model's workers do not serve {path}: they are of an earlier release of Tandem"
+            return CallFailed(pb.INVALID_REQUEST, text, reason="not_served")
+        return CallFailed(pb.UNAVAILABLE, "no worker of the model is ready", reason="no_worker")
 
     @property
     def held(self) -> bool:

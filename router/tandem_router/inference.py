@@ -43,6 +43,23 @@ def request_id(headers: Mapping[bytes, bytes], entropy: Callable[[int], bytes]) 
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
+def request_id_headers(path: str, id: str) -> Headers:
+    """Anthropic's clients look for the id in a header of another name."""
+    known = (b"x-request-id", id.encode())
+    return (known, (b"request-id", id.encode())) if is_anthropic(path) else (known,)
+
+
+def is_anthropic(path: str) -> bool:
+    """The path is one of Anthropic's API."""
+    return "/v1/messages" in path or path.startswith("/virtual/anthropic/")
+
+
+def api_key(headers: Mapping[bytes, bytes]) -> str:
+    """The client's key: a bearer token, or `x-api-key` as Anthropic's clients send it; empty where there is none."""
+    bearer = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
+    return bearer or headers.get(b"x-api-key", b"").decode("latin-1")
+
+
 class Inference:
     """ASGI application of one inference path (POST)."""
 
@@ -61,19 +78,19 @@ class Inference:
                 body = await read_body(scope, receive, call.headers, router.settings)
             except CallFailed as failure:
                 body = failure
-            async with self._client(scope, receive, send) as client:
+            async with self._client(scope, receive, send, call.too_slow) as client:
                 await call.answer(body, client)
         finally:
             router.measures.active -= 1
         call.account()
 
-    def _client(self, scope: Scope, receive: Receive, send: Send) -> Client:
+    def _client(self, scope: Scope, receive: Receive, send: Send, slow_end: Callable[[], bytes]) -> Client:
         limit = self._router.settings.max_unsent_bytes
         direct = scope.get("extensions", {}).get(EXTENSION)
         if direct is not None:
             protocol, cycle = direct
-            return DirectClient(protocol, cycle, limit, _too_slow)
-        return AsgiClient(receive, send, limit, _too_slow)
+            return DirectClient(protocol, cycle, limit, slow_end)
+        return AsgiClient(receive, send, limit, slow_end)
 
 
 class _Call:
@@ -107,9 +124,9 @@ class _Call:
         record.error = record.error or failure.reason
         if client.began:
             record.cut = True
-            client.fail(failure.event())
+            client.fail(self.failure_event(failure))
             return
-        record.status, content = failure.response()
+        record.status, content = self._frontend.shape.body(failure, self._request_id)
         client.respond(record.status, self._failure_headers(failure), content)
 
     async def _route(self, body: bytes, client: Client) -> CallFailed | None:
@@ -137,7 +154,7 @@ class _Call:
         request = Request(self._frontend, body, prompt, self._response_id)
         name = f"{self._frontend.operation} {wanted.model}"
         with router.tracer.serve(name, self.headers, self._asked) as span:
-            exchange = Exchange(request, version, client, self._record, span, self._answer_headers, router.clock)
+            exchange = Exchange(request, version, client, self._record, span, self, router.clock)
             router.open.add(exchange)
             try:
                 failure = await exchange.run()
@@ -153,19 +170,27 @@ class _Call:
         sticky = service.routing.sticky_by
         keys = (
             sticky.header and self.headers.get(sticky.header.lower().encode("latin-1"), b"").decode("latin-1"),
-            sticky.user and wanted.user,
-            sticky.api_key and self.headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer "),
+            sticky.user and wanted.user_name,
+            sticky.api_key and api_key(self.headers),
         )
         return next((key for key in keys if key), None) or self._request_id
 
-    # ---- headers
+    # ---- what the exchange can't know
 
-    def _answer_headers(self, content_type: str, stream: bool) -> Headers:
+    def failure_event(self, failure: CallFailed) -> bytes:
+        return self._frontend.shape.event(failure, self._request_id)
+
+    def too_slow(self) -> bytes:
+        """The end of a stream that its client does not read."""
+        text = "the client did not read its stream fast enough and was cut off"
+        return self.failure_event(CallFailed(pb.CANCELLED, text))
+
+    def headers_of(self, content_type: str, stream: bool) -> Headers:
         headers = [
             (b"content-type", content_type.encode("latin-1")),
             *SECURITY_HEADERS,
             NO_CACHE if stream else NO_STORE,
-            (b"x-request-id", self._request_id.encode()),
+            *request_id_headers(self._frontend.path, self._request_id),
         ]
         if self._router.leaving:
             headers.append((b"connection", b"close"))
@@ -174,7 +199,7 @@ class _Call:
         return headers
 
     def _failure_headers(self, failure: CallFailed) -> Headers:
-        headers = [JSON, *SECURITY_HEADERS, NO_STORE, (b"x-request-id", self._request_id.encode())]
+        headers = [JSON, *SECURITY_HEADERS, NO_STORE, *request_id_headers(self._frontend.path, self._request_id)]
         if failure.retry_after is not None:
             headers.append((b"retry-after", str(failure.retry_after).encode()))
         if self._router.leaving:
@@ -283,9 +308,3 @@ async def read_body(scope: Scope, receive: Receive, headers: Mapping[bytes, byte
 
 def _too_large(limit: int) -> CallFailed:
     return CallFailed(pb.REQUEST_TOO_LARGE, f"request body too large: at most {limit} bytes are allowed")
-
-
-def _too_slow() -> bytes:
-    """The end of a stream that its client does not read."""
-    failure = CallFailed(pb.CANCELLED, "the client did not read its stream fast enough and was cut off")
-    return failure.event()

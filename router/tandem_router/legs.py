@@ -25,6 +25,9 @@ class Hears(Protocol):
     def headers(self, content_type: str, streams: bool) -> Headers:
         """The client is about to hear something: gives the response's headers."""
 
+    def failure_event(self, failure: CallFailed) -> bytes:
+        """What a stream that has begun ends with when it fails."""
+
     def finished(self, finished: pb.Finished) -> None:
         """The client has heard all."""
 
@@ -142,5 +145,5 @@ class Answer(Waiting):
 
     def failed(self, failure: CallFailed) -> None:
         if self.began:
-            self._client.fail(failure.event())
+            self._client.fail(self._hears.failure_event(failure))
         super().failed(failure)

@@ -42,6 +42,8 @@ class Demand(msgspec.Struct, eq=False):
     """Wanted where the revision has that role and the prompt is worth it."""
     revision: Revision | None = None
     excluded: set[Worker] = set()
+    feature: str = ""
+    """Only workers that have it know what to do."""
 
 
 class Grant(msgspec.Struct, frozen=True, eq=False):
@@ -82,8 +84,8 @@ class Pairing:
             if not revision.traffic and revision is not demand.revision:
                 continue
             wants_prefill = demand.prefill and revision.disaggregated
-            decode = _fit(revision.decode, demand.excluded) if demand.decode else []
-            prefill = _fit(revision.prefill, demand.excluded) if wants_prefill else []
+            decode = _fit(revision.decode, demand) if demand.decode else []
+            prefill = _fit(revision.prefill, demand) if wants_prefill else []
             if (demand.decode and not decode) or (wants_prefill and not prefill):
                 continue
             possible = True
@@ -105,7 +107,7 @@ class Pairing:
             return Grant(revision, self._place(worker), None, "aggregated")
         if self._short(worker, demand.prompt):
             return Grant(revision, self._place(worker), None, "short")
-        free = [w for w in _fit(revision.prefill, demand.excluded) if not w.full]
+        free = [w for w in _fit(revision.prefill, demand) if not w.full]
         return Grant(revision, self._place(worker), self._place(self._choose(free))) if free else None
 
     def _take_prefill(self, revision: Revision, fit: Sequence[Worker]) -> Grant | None:
@@ -124,7 +126,9 @@ class Pairing:
         return Place(worker)
 
 
-def _fit(workers: Sequence[Worker], excluded: set[Worker]) -> list[Worker]:
-    """Those that are ready; the ejected ones only where there are no others."""
-    ready = [worker for worker in workers if worker.ready and worker not in excluded]
+def _fit(workers: Sequence[Worker], demand: Demand) -> list[Worker]:
+    """Those that are ready and know the API; the ejected ones only where there are no others."""
+    ready = [worker for worker in workers if worker.ready and worker not in demand.excluded]
+    if demand.feature:
+        ready = [worker for worker in ready if demand.feature in worker.features]
     return [worker for worker in ready if not worker.ejected] or ready

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from tandem_proto.protocol import MESSAGES, RESPONSES
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tandem_router.shapes import AnthropicShape, OpenAiShape, ResponsesShape, Shape
 
 BYTES_PER_TOKEN: Final = 4
 """Of prompt JSON, for estimates; a tokeniser is the worker's."""
@@ -19,26 +22,70 @@ class Frontend:
     operation: str
     """`gen_ai.operation.name` of OpenTelemetry."""
     id_prefix: str
+    shape: Shape
+    """Of failures."""
+    feature: str = ""
+    """Of the workers that know this API kind; empty: all do."""
+    decodes_alone: bool = False
+    """Nothing is generated: no prefill worker has a part in it."""
 
 
-CHAT: Final = Frontend("/v1/chat/completions", pb.API_CHAT_COMPLETIONS, "chat", "chatcmpl-")
-COMPLETIONS: Final = Frontend("/v1/completions", pb.API_COMPLETIONS, "text_completion", "cmpl-")
-FRONTENDS: Final = (CHAT, COMPLETIONS)
+CHAT: Final = Frontend("/v1/chat/completions", pb.API_CHAT_COMPLETIONS, "chat", "chatcmpl-", OpenAiShape())
+COMPLETIONS: Final = Frontend("/v1/completions", pb.API_COMPLETIONS, "text_completion", "cmpl-", OpenAiShape())
+RESPONSES_API: Final = Frontend("/v1/responses", pb.API_RESPONSES, "chat", "resp_", ResponsesShape(), RESPONSES)
+MESSAGES_API: Final = Frontend("/v1/messages", pb.API_MESSAGES, "chat", "msg_", AnthropicShape(), MESSAGES)
+COUNT_TOKENS: Final = Frontend(
+    "/v1/messages/count_tokens",
+    pb.API_COUNT_TOKENS,
+    "count_tokens",
+    "msgcount_",
+    AnthropicShape(),
+    MESSAGES,
+    decodes_alone=True,
+)
+FRONTENDS: Final = (CHAT, COMPLETIONS, RESPONSES_API, MESSAGES_API, COUNT_TOKENS)
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    user_id: str | None = None
+
+
+_METADATA: Final = msgspec.json.Decoder(_Metadata)
 
 
 class Wanted(msgspec.Struct, gc=False):
-    """The members of a chat or completion request that routing reads. `prompt` and `messages` stay JSON."""
+    """The members that routing reads of a request to any API. What makes up the prompt stays JSON."""
 
     model: str
     stream: bool | None = None
     user: str | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+    """Messages' name for the user is in it."""
+    system: msgspec.Raw = msgspec.Raw()
+    """Of Messages."""
+    instructions: msgspec.Raw = msgspec.Raw()
+    """Of Responses."""
     messages: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    """Of Responses."""
 
     @property
     def prompt_json(self) -> bytes:
         """Bytes that grow with the prompt and are equal where prompts begin equally."""
-        return bytes(self.messages or self.prompt)
+        conversation = bytes(self.messages or self.prompt or self.input)
+        before = self.system or self.instructions
+        return bytes(before) + conversation if before else conversation
+
+    @property
+    def user_name(self) -> str:
+        """Whom the request says it is for; empty where it says nothing, or something else than a name."""
+        if self.user is not None or not self.metadata:
+            return self.user or ""
+        try:
+            return _METADATA.decode(self.metadata).user_id or ""
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
 
 
 class InvalidBody(Exception):

@@ -44,6 +44,8 @@ class Worker:
         self.revision = identity.revision
         self.prefixes = PrefixIndex()
         self.link = Link(endpoint, router, tls, self)
+        self.features: frozenset[str] = frozenset()
+        """What it knows beyond the protocol's beginnings."""
         self.capacity = 0
         """Calls that its engine runs side by side; 0: unknown."""
         self.report = pb.Load()
@@ -140,6 +142,7 @@ class Worker:
                 return f"its {what} is {found!r}, not {wanted!r}"
         self.report = pb.Load()
         self.capacity = hello.limits.max_running
+        self.features = frozenset(hello.features)
         self._others = 0
         self.succeeded()
         return None

@@ -24,22 +24,23 @@ def error_type(status: int) -> str:
     return _TYPES.get(status, "api_error")
 
 
-def error_body(message: str, *, type: str) -> bytes:
-    """The JSON body of an error response: `{"type": "error", "error": {"type", "message"}}`."""
-    return json.dumps({"type": "error", "error": {"type": type, "message": message}}).encode()
+def error_body(message: str, *, type: str, request_id: str = "") -> bytes:
+    """The JSON body of an error response: `{"type": "error", "error": {"type", "message"}, "request_id"}`."""
+    body: dict[str, object] = {"type": "error", "error": {"type": type, "message": message}}
+    return json.dumps(body | {"request_id": request_id} if request_id else body).encode()
 
 
-def error_event(message: str, *, type: str) -> bytes:
+def error_event(message: str, *, type: str, request_id: str = "") -> bytes:
     """The last bytes of a stream that failed after it had begun."""
-    return b"event: error\ndata: " + error_body(message, type=type) + b"\n\n"
+    return b"event: error\ndata: " + error_body(message, type=type, request_id=request_id) + b"\n\n"
 
 
-def failure_body(name: str, message: str) -> tuple[int, bytes]:
+def failure_body(name: str, message: str, *, request_id: str = "") -> tuple[int, bytes]:
     """HTTP status and JSON body of a failed call; `name` is its ErrorCode's in the worker protocol."""
     status = error_kind(name).status
-    return status, error_body(message, type=error_type(status))
+    return status, error_body(message, type=error_type(status), request_id=request_id)
 
 
-def failure_event(name: str, message: str) -> bytes:
+def failure_event(name: str, message: str, *, request_id: str = "") -> bytes:
     """`error_event` of a failed call; `name` is its ErrorCode's in the worker protocol."""
-    return error_event(message, type=error_type(error_kind(name).status))
+    return error_event(message, type=error_type(error_kind(name).status), request_id=request_id)

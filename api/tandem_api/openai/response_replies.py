@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tandem_api.openai.answers import DONE, compact
-from tandem_api.openai.errors import error_object
+from tandem_api.openai.errors import error_kind, error_object
 from tandem_api.replies import Block, Events, Finish, Reply, Text, Thinking, ToolCall, Usage
 
 _ECHOED: Final[Mapping[str, Any]] = {
@@ -71,10 +71,7 @@ class ResponseEncoder:
         return Events(opening, tuple(chunks), closing + DONE)
 
     def failure(self, message: str, type: str) -> bytes:
-        # Both shapes in one: OpenAI's event, and the error under `error` that its clients raise.
-        error = error_object(message, type=type)
-        event = {"type": "error", "code": None, "message": message, "param": None, "error": error}
-        return f"event: error\ndata: {compact(event)}\n\ndata: [DONE]\n\n".encode()
+        return error_event(message, type=type)
 
     def _ended(self, reply: Reply) -> dict[str, Any]:
         reason = _INCOMPLETE.get(reply.finish)
@@ -145,6 +142,22 @@ class ResponseEncoder:
         finished = self._item(index, block, block.text, reply)
         chunks[-1] += after + events.write("response.output_item.done", output_index=index, item=finished)
         return chunks
+
+
+def error_event(message: str, *, type: str, param: str | None = None, code: str | None = None) -> bytes:
+    """The last bytes of a stream that failed after it had begun.
+
+    Two shapes in one: OpenAI's event, and the error under `error` that its clients raise (requirements VS-62).
+    """
+    error = error_object(message, type=type, param=param, code=code)
+    event = {"type": "error", "code": error["code"], "message": message, "param": error["param"], "error": error}
+    return f"event: error\ndata: {compact(event)}\n\n".encode() + DONE
+
+
+def failure_event(name: str, message: str, *, param: str | None = None, type: str = "") -> bytes:
+    """`error_event` of a failed call: `name` is its ErrorCode's; `type` goes before the kind's."""
+    kind = error_kind(name)
+    return error_event(message, type=type or kind.type, param=param, code=kind.code)
 
 
 class _Numbered:

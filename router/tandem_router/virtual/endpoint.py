@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tandem_api.anthropic.errors import failure_body as anthropic_failure
 from tandem_api.surfaces import Messages, Surface
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_virtual.answering import Models, unknown
@@ -12,9 +11,10 @@ from tandem_virtual.outcomes import Forwarded, Outcome, Whole
 
 from tandem_router.clients import Receive, Scope, Send
 from tandem_router.direct import EXTENSION
-from tandem_router.failures import CallFailed, code_name
+from tandem_router.failures import CallFailed
 from tandem_router.inference import read_body
 from tandem_router.router import Router
+from tandem_router.shapes import AnthropicShape, OpenAiShape, Shape
 from tandem_router.virtual.carrying import carry_out, replayed, respond, until_gone
 from tandem_router.virtual.models import RouterModels
 
@@ -94,9 +94,8 @@ class VirtualEndpoint:
 
     async def refuse(self, failure: CallFailed, send: Send) -> None:
         """Answers with a failure, in the path's shape."""
-        status, body = failure.response()
-        if isinstance(self._surface, Messages):
-            status, body = anthropic_failure(code_name(failure.code), failure.message)
+        shape: Shape = AnthropicShape() if isinstance(self._surface, Messages) else OpenAiShape()
+        status, body = shape.body(failure, "")
         retry = () if failure.retry_after is None else (("retry-after", str(failure.retry_after)),)
         await respond(send, Whole(status=status, body=body, headers=retry))
 

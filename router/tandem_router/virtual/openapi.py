@@ -15,23 +15,10 @@ _ERRORS: Final = {
     "503": "The router is shutting down",
     "default": "The model fails on purpose",
 }
-_ANTHROPIC_ERROR: Final = {
-    "type": "object",
-    "required": ["type", "error"],
-    "properties": {
-        "type": {"const": "error"},
-        "error": {
-            "type": "object",
-            "required": ["type", "message"],
-            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
-        },
-    },
-}
 
 
 def with_virtual(schema: dict[str, Any], paths: dict[str, str]) -> dict[str, Any]:
     """`schema` with paths that virtual models answer; each has its end, which says its API."""
-    schema["components"]["schemas"]["AnthropicError"] = _ANTHROPIC_ERROR
     schema["paths"] |= {path: {"post": _operation(path, end)} for path, end in paths.items()}
     return schema
 

@@ -50,12 +50,24 @@ class _ApiEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Api.ValueType], _
     API_UNSPECIFIED: _Api.ValueType  # 0
     API_CHAT_COMPLETIONS: _Api.ValueType  # 1
     API_COMPLETIONS: _Api.ValueType  # 2
+    API_MESSAGES: _Api.ValueType  # 3
+    """Only to a worker whose Hello has the feature "messages"."""
+    API_COUNT_TOKENS: _Api.ValueType  # 4
+    """Decode only: nothing is generated, and no KV is wanted. With the feature "messages", too."""
+    API_RESPONSES: _Api.ValueType  # 5
+    """Only to a worker whose Hello has the feature "responses"."""
 
 class Api(_Api, metaclass=_ApiEnumTypeWrapper): ...
 
 API_UNSPECIFIED: Api.ValueType  # 0
 API_CHAT_COMPLETIONS: Api.ValueType  # 1
 API_COMPLETIONS: Api.ValueType  # 2
+API_MESSAGES: Api.ValueType  # 3
+"""Only to a worker whose Hello has the feature "messages"."""
+API_COUNT_TOKENS: Api.ValueType  # 4
+"""Decode only: nothing is generated, and no KV is wanted. With the feature "messages", too."""
+API_RESPONSES: Api.ValueType  # 5
+"""Only to a worker whose Hello has the feature "responses"."""
 Global___Api: _TypeAlias = Api  # noqa: Y015
 
 class _ErrorCode:
@@ -173,7 +185,9 @@ class Hello(_message.Message):
     router: _builtins.str
     """upward only: the router's name"""
     @_builtins.property
-    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what this side knows beyond the protocol's beginnings: see protocol.py"""
+
     @_builtins.property
     def worker(self) -> Global___Identity:
         """downward only"""
