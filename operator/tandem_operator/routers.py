@@ -190,9 +190,10 @@ def _decisive(status: RouterStatus | None) -> dict[Key, object]:
 
 
 def _facts(service: ServiceStatus) -> object:
-    """All but counters and load, which change with every request."""
+    """All but counters and load, which change with every request; an experiment's counts decide."""
     return (
         service.observed,
+        service.experiments,
         tuple(
             (
                 version.name,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from tandem_operator.planning.experiments.conducting import RECORD
 from tandem_operator.planning.names import APPLIED, REVISION, ROLE, ROUTABLE, SERVICE, VERSION
 from tandem_operator.planning.observed import Autoscaler, Child, Deployment, Pod, Trouble
 from tandem_operator.planning.resolving import Role
@@ -174,6 +175,7 @@ def _child(kind: str, obj: Json) -> Child:
         version=meta["labels"].get(VERSION, ""),
         revision=meta["labels"].get(REVISION, ""),
         applied=(meta.get("annotations") or {}).get(APPLIED, ""),
+        record=(obj.get("data") or {}).get(RECORD, "") if kind == "ConfigMap" else "",
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from tandem_api.inference_service.status import InferenceServiceStatus
 
+from tandem_operator.planning.experiments.record import Record
+
 Kind = Literal[
     "Deployment",
     "Service",
@@ -85,6 +87,10 @@ class Plan:
     events: tuple[Event, ...] = ()
     """To be sent once the status is written."""
     resolve: tuple[Resolve, ...] = ()
+    inquire: str | None = None
+    """Ask the registry how this experiment ended; the answer goes into `Observed.outcomes`."""
+    tell: Record | None = None
+    """An experiment that has ended: the registry is to know, and does not yet."""
     awaits_routers: bool = False
     """Something waits for what the routers say: ask them often."""
     again_after: float | None = None

@@ -9,17 +9,14 @@ applied again when they change, which their annotation tandem.dev/applied tells.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from tandem_api.inference_service import GROUP, KIND, VERSION, InferenceService
 
-from tandem_operator.planning.names import APPLIED, labels, service_account, service_labels
+from tandem_operator.planning.names import APPLIED, REVISION, labels, service_account, service_labels
 from tandem_operator.planning.wanted import RevisionPlan, RolePlan
 
 Manifest = dict[str, Any]
-
-FIXED: Final = ("Deployment", "ConfigMap")
-"""Kinds that are applied once."""
 
 
 def deployment(plan: RevisionPlan, role: RolePlan, replicas: int) -> Manifest:
@@ -84,6 +81,11 @@ def account(service: InferenceService) -> Manifest:
 def owned(service: InferenceService, manifests: Iterable[Mapping[str, Any]]) -> tuple[Manifest, ...]:
     """With namespace, owner and the hash of what is applied: deleting the service deletes them all."""
     return tuple(_owned(service, manifest) for manifest in manifests)
+
+
+def fixed(manifest: Mapping[str, Any]) -> bool:
+    """Whether it is applied once and never again: what makes a revision."""
+    return manifest["kind"] in ("Deployment", "ConfigMap") and REVISION in manifest["metadata"]["labels"]
 
 
 def applied(manifest: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from tandem_api.inference_service.quantities import format_duration
 from tandem_api.inference_service.status import Condition
 
 from tandem_operator.planning.course import Course
+from tandem_operator.planning.experimenting import Experiment, describe
 from tandem_operator.planning.resolving import ROLES, Role
 from tandem_operator.planning.routers import Routers
 
@@ -39,6 +40,7 @@ class Scene:
     """In the order of the split; versions that the spec no longer has come last."""
     routers: Routers
     name_owner: str | None
+    experiment: Experiment | None = None
 
     @property
     def was_ready(self) -> bool:
@@ -61,6 +63,7 @@ def findings(scene: Scene) -> tuple[Finding, ...]:
         _scaling_ready(scene),
         _progressing(scene),
         _degraded(scene),
+        *((_concluded(scene.service, scene.experiment),) if scene.experiment else ()),
     )
 
 
@@ -227,6 +230,12 @@ def _degraded(scene: Scene) -> Finding:
         if course.serves and not course.rolling and _complete_once(course) and (short := _short(course)):
             return made.yes("WorkersMissing", f"{_version(course)} serves with fewer workers than it should: {short}.")
     return made.no("AsWanted", "Nothing is lacking.")
+
+
+def _concluded(service: InferenceService, experiment: Experiment) -> Finding:
+    made = _Made("ExperimentConcluded")
+    ended, reason, message = describe(service, experiment)
+    return made.yes(reason, message) if ended else made.no(reason, message)
 
 
 def _advise(scene: Scene, course: Course) -> str:

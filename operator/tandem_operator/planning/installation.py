@@ -47,3 +47,5 @@ class Installation:
     """None: no NetworkPolicies are made."""
     rehearse: bool = False
     """All engines are virtual."""
+    registry: bool = False
+    """There is a registry, which remembers how experiments ended."""

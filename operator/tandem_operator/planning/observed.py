@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tandem_api.status import RouterStatus
 
+from tandem_operator.planning.experiments.progress import Recorded
 from tandem_operator.planning.resolving import Role
 
 
@@ -99,6 +100,8 @@ class Child:
     """By its label; empty: it belongs to no single revision."""
     applied: str = ""
     """Its annotation tandem.dev/applied: a hash of what the operator last applied."""
+    record: str = ""
+    """What it keeps of an experiment, where it is the ConfigMap for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +145,5 @@ class Observed:
     """namespace/name of an older service with the same model name; None: the name is this one's."""
     sources: Mapping[str, Resolution] = field(default_factory=dict)
     """By source as written: answers to `Plan.resolve`. A source that is asked for and not in here is awaited."""
+    outcomes: Mapping[str, Recorded] = field(default_factory=dict)
+    """By experiment: the registry's answers to `Plan.inquire`. One that is asked for and not in here is awaited."""

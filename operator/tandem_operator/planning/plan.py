@@ -1,6 +1,7 @@
 """The operator's decision: from what a cluster holds, the next step towards what a service wants."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tandem_api.inference_service import InferenceService
@@ -11,6 +12,8 @@ from tandem_operator.planning.actions import Delete, Gate, Kind, Plan, Scale
 from tandem_operator.planning.autoscaling import autoscaler
 from tandem_operator.planning.conditions import Scene
 from tandem_operator.planning.course import Course, leave, steer
+from tandem_operator.planning.experimenting import Experiment, experiment, told
+from tandem_operator.planning.experiments.conducting import record_map, weights
 from tandem_operator.planning.installation import Installation
 from tandem_operator.planning.observed import Observed
 from tandem_operator.planning.policies import policies
@@ -44,20 +47,24 @@ def plan(resource: InferenceService, observed: Observed, now: float, installatio
         observed, {(one.name, state.name) for one in last for state in one.revisions if state.disaggregated}
     )
     courses = _courses(service, observed, found, routers, installation, now)
-    scene = Scene(service, _told(courses, observed), routers, observed.name_owner)
+    tried = experiment(service, courses, observed, routers, installation, now)
+    courses = _weighed(courses, service, tried)
+    scene = Scene(service, _told(courses, observed), routers, observed.name_owner, tried)
     status = report(scene, installation.url, now)
     changed = status != resource.status
-    wanted = () if observed.name_owner else tuple(_wanted(service, courses, installation))
+    wanted = () if observed.name_owner else tuple(_wanted(service, courses, installation, tried))
     return Plan(
         apply=tuple(_apply(service, observed, courses, wanted)),
         scale=tuple(_scale(courses)),
         delete=tuple(_delete(observed, courses, wanted, resource.status)),
         gates=tuple(_gates(courses, routers)),
         status=status if changed else None,
-        events=transitions(resource.status, status) if changed else (),
+        events=(*transitions(resource.status, status), *told(service, tried)) if changed else (),
         resolve=tuple(course.resolve for course in courses if course.resolve),
+        inquire=tried.inquire if tried else None,
+        tell=tried.tell if tried else None,
         awaits_routers=_awaits(courses, routers, status),
-        again_after=min(_deadlines(courses, routers, now), default=None),
+        again_after=min(_deadlines(courses, routers, tried, now), default=None),
     )
 
 
@@ -85,7 +92,7 @@ def _courses(
                 last.get(version.name),
                 now,
             )
-            for version, weight in split(service)
+            for version, weight in split(service, _share(service))
         ]
     taken_over = routers.reachable and any(course.serves and course.weight for course in courses)
     serves_on = observed.name_owner is None and not taken_over
@@ -98,6 +105,23 @@ def _courses(
     return tuple(courses)
 
 
+def _share(service: InferenceService) -> int | None:
+    """What the challenger had; its experiment says what it gets."""
+    if service.spec.experiment is None:
+        return None
+    return service.status.experiment.weight if service.status and service.status.experiment else 0
+
+
+def _weighed(courses: tuple[Course, ...], service: InferenceService, tried: Experiment | None) -> tuple[Course, ...]:
+    """With the weights that the experiment gives."""
+    if tried is None or service.spec.experiment is None:
+        return courses
+    decided = weights(service.spec.experiment, tried.weight)
+    return tuple(
+        course if course.index is None else replace(course, weight=decided.get(course.name, 0)) for course in courses
+    )
+
+
 def _told(courses: Iterable[Course], observed: Observed) -> tuple[Course, ...]:
     """What status speaks of: a version that the spec no longer has only for as long as it is to serve."""
     if observed.name_owner is not None:
@@ -105,10 +129,14 @@ def _told(courses: Iterable[Course], observed: Observed) -> tuple[Course, ...]:
     return tuple(course for course in courses if course.index is not None or any(course.step.traffic.values()))
 
 
-def _wanted(service: InferenceService, courses: Iterable[Course], installation: Installation) -> Iterator[Any]:
+def _wanted(
+    service: InferenceService, courses: Iterable[Course], installation: Installation, tried: Experiment | None
+) -> Iterator[Any]:
     """All objects but Deployments, as they should be."""
     effective = [resolve(service, version, installation.settings) for version in service.spec.versions]
     manifests = [children.account(service), *policies(service, effective, installation)]
+    if tried is not None and tried.record:
+        manifests.append(record_map(service, tried.record))
     for course in courses:
         if course.plan is None:
             continue
@@ -127,7 +155,7 @@ def _apply(
     there |= {("HorizontalPodAutoscaler", scaler.name): scaler.applied for scaler in observed.autoscalers}
     for manifest in wanted:
         applied = there.get((manifest["kind"], manifest["metadata"]["name"]))
-        if applied is None or (manifest["kind"] not in children.FIXED and applied != children.applied(manifest)):
+        if applied is None or (not children.fixed(manifest) and applied != children.applied(manifest)):
             yield manifest
     running = {deployment.name for deployment in observed.deployments}
     for course in courses:
@@ -203,7 +231,9 @@ def _awaits(courses: Iterable[Course], routers: Routers, status: InferenceServic
     return bool(routers.silent) or unheard or unserved or waiting
 
 
-def _deadlines(courses: Iterable[Course], routers: Routers, now: float) -> Iterator[float]:
+def _deadlines(courses: Iterable[Course], routers: Routers, tried: Experiment | None, now: float) -> Iterator[float]:
+    if tried is not None and tried.again_after is not None:
+        yield tried.again_after
     if routers.patience is not None:
         yield routers.patience
     for course in courses:

@@ -34,6 +34,7 @@ def report(scene: Scene, url: str, now: float) -> InferenceServiceStatus:
         conditions=dated(findings(scene), last.conditions, generation, now),
         url=url,
         versions=versions,
+        experiment=scene.experiment.state if scene.experiment else None,
         prefill=roles["prefill"],
         decode=roles["decode"],
         summary=Summary(

@@ -120,7 +120,7 @@ def conduct(service: InferenceService, spec: ExperimentSpec, setting: Setting, n
     )
 
 
-def manifest(service: InferenceService, text: str) -> dict[str, Any]:
+def record_map(service: InferenceService, text: str) -> dict[str, Any]:
     """The ConfigMap that keeps it."""
     return {
         "apiVersion": "v1",
