@@ -52,7 +52,7 @@ def plan(resource: InferenceService, observed: Observed, now: float, installatio
     scene = Scene(service, _told(courses, observed), routers, observed.name_owner, tried)
     status = report(scene, installation.url, now)
     changed = status != resource.status
-    wanted = () if observed.name_owner else tuple(_wanted(service, courses, installation, tried))
+    wanted = () if observed.name_owner else (*_wanted(service, courses, installation), *_kept(service, tried))
     return Plan(
         apply=tuple(_apply(service, observed, courses, wanted)),
         scale=tuple(_scale(courses)),
@@ -129,14 +129,15 @@ def _told(courses: Iterable[Course], observed: Observed) -> tuple[Course, ...]:
     return tuple(course for course in courses if course.index is not None or any(course.step.traffic.values()))
 
 
-def _wanted(
-    service: InferenceService, courses: Iterable[Course], installation: Installation, tried: Experiment | None
-) -> Iterator[Any]:
-    """All objects but Deployments, as they should be."""
+def _kept(service: InferenceService, tried: Experiment | None) -> tuple[Mapping[str, Any], ...]:
+    """What is to be remembered of the experiment."""
+    return children.owned(service, [record_map(service, tried.record)] if tried and tried.record else [])
+
+
+def _wanted(service: InferenceService, courses: Iterable[Course], installation: Installation) -> Iterator[Any]:
+    """All objects but Deployments and an experiment's record, as they should be."""
     effective = [resolve(service, version, installation.settings) for version in service.spec.versions]
     manifests = [children.account(service), *policies(service, effective, installation)]
-    if tried is not None and tried.record:
-        manifests.append(record_map(service, tried.record))
     for course in courses:
         if course.plan is None:
             continue
