@@ -48,6 +48,13 @@ class Reply(Protocol):
         """Whole SSE events, or a piece of the one JSON body."""
 
 
+def say_json(reply: Reply, body: bytes) -> None:
+    """Answers with one JSON body for which nothing was computed."""
+    report = worker_pb2.KvReport(outcome=worker_pb2.KvReport.WHOLE, reason="no_generation")
+    reply.started(200, "application/json", len(body), report)
+    reply.data(body)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a call ended well."""

@@ -4,9 +4,10 @@ The events' grammar: `message_start (content_block_start content_block_delta* co
 message_stop`, blocks numbered from 0, each closed before the next begins (requirements 2.4, 16.2).
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
+
+import pydantic_core
 
 from tandem_api.anthropic.errors import error_event
 from tandem_api.openai.answers import compact
@@ -37,28 +38,67 @@ class MessagesEncoder:
     def body(self, reply: Reply) -> bytes:
         content = [self._block(index, block) for index, block in enumerate(reply.blocks)]
         end = {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": reply.stop_sequence or None}
-        return compact(self._message(reply, content) | end | {"usage": _usage(reply.usage)}).encode()
+        return compact(self._message(reply.role, content) | end | {"usage": _usage(reply.usage)}).encode()
 
     def events(self, reply: Reply, pieces: Sequence[Sequence[str]]) -> Events:
-        start = self._message(reply, []) | {
+        chunks: list[bytes] = []
+        for index, (block, texts) in enumerate(zip(reply.blocks, pieces, strict=True)):
+            deltas = [self.delta(index, block, text) for text in texts]
+            deltas[0] = self.block_begins(index, block) + deltas[0]
+            deltas[-1] += self.block_ends(index, block)
+            chunks += deltas
+        closing = self.ends(reply.finish, reply.stop_sequence, reply.usage)
+        return Events(self.begins(reply.usage, reply.role), tuple(chunks), closing)
+
+    def begins(self, usage: Usage, role: str = "assistant") -> bytes:
+        """A stream's first event."""
+        start = self._message(role, []) | {
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": _usage(reply.usage, started=True),
+            "usage": _usage(usage, started=True),
         }
-        chunks = [
-            chunk
-            for index, (block, texts) in enumerate(zip(reply.blocks, pieces, strict=True))
-            for chunk in self._block_events(index, block, texts)
-        ]
-        delta = {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": reply.stop_sequence or None}
-        closing = _event("message_delta", delta=delta, usage=_usage(reply.usage)) + _event("message_stop")
-        return Events(_event("message_start", message=start), tuple(chunks), closing)
+        return _event("message_start", message=start)
+
+    def block_begins(self, index: int, block: Block) -> bytes:
+        """A block's first event; what `block` says does not matter."""
+        match block:
+            case Text():
+                begun: dict[str, Any] = {"type": "text", "text": ""}
+            case Thinking():
+                begun = {"type": "thinking", "thinking": "", "signature": ""}
+            case ToolCall():
+                begun = self._tool_use(index, block) | {"input": {}}
+        return _event("content_block_start", index=index, content_block=begun)
+
+    def delta(self, index: int, block: Block, text: str) -> bytes:
+        """More of a block of this kind."""
+        match block:
+            case Text():
+                delta = {"type": "text_delta", "text": text}
+            case Thinking():
+                delta = {"type": "thinking_delta", "thinking": text}
+            case ToolCall():
+                delta = {"type": "input_json_delta", "partial_json": text}
+        return _event("content_block_delta", index=index, delta=delta)
+
+    def block_ends(self, index: int, block: Block) -> bytes:
+        """A block's last events."""
+        end = _event("content_block_stop", index=index)
+        if isinstance(block, Thinking) and block.signature:
+            signed = {"type": "signature_delta", "signature": block.signature}
+            return _event("content_block_delta", index=index, delta=signed) + end
+        return end
+
+    def ends(self, finish: Finish, stop_sequence: str, usage: Usage) -> bytes:
+        """A stream's last events."""
+        delta = {"stop_reason": STOP_REASONS[finish], "stop_sequence": stop_sequence or None}
+        return _event("message_delta", delta=delta, usage=_usage(usage)) + _event("message_stop")
 
     def failure(self, message: str, type: str) -> bytes:
         return error_event(message, type=type)
 
-    def _message(self, reply: Reply, content: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"id": self._id, "type": "message", "role": reply.role, "model": self._model, "content": content}
+    def _message(self, role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"id": self._id, "type": "message", "role": role, "model": self._model, "content": content}
 
     def _block(self, index: int, block: Block) -> dict[str, Any]:
         match block:
@@ -67,29 +107,19 @@ class MessagesEncoder:
             case Thinking():
                 return {"type": "thinking", "thinking": block.text, "signature": block.signature}
             case ToolCall():
-                return self._tool_use(index, block) | {"input": json.loads(block.text)}
+                return self._tool_use(index, block) | {"input": tool_input(block.text)}
 
     def _tool_use(self, index: int, call: ToolCall) -> dict[str, Any]:
         return {"type": "tool_use", "id": f"toolu_{self._key}_{index}", "name": call.name}
 
-    def _block_events(self, index: int, block: Block, pieces: Sequence[str]) -> list[bytes]:
-        match block:
-            case Text():
-                begun: dict[str, Any] = {"type": "text", "text": ""}
-                deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
-            case Thinking():
-                begun = {"type": "thinking", "thinking": "", "signature": ""}
-                deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
-            case ToolCall():
-                begun = self._tool_use(index, block) | {"input": {}}
-                deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
-        chunks = [_event("content_block_delta", index=index, delta=delta) for delta in deltas]
-        chunks[0] = _event("content_block_start", index=index, content_block=begun) + chunks[0]
-        if isinstance(block, Thinking) and block.signature:
-            signed = {"type": "signature_delta", "signature": block.signature}
-            chunks[-1] += _event("content_block_delta", index=index, delta=signed)
-        chunks[-1] += _event("content_block_stop", index=index)
-        return chunks
+
+def tool_input(arguments: str) -> dict[str, Any]:
+    """The input of a call, of arguments that may be cut: as much as clients make of the deltas of a stream."""
+    try:
+        value = pydantic_core.from_json(arguments or "{}", allow_partial=True)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _event(type: str, **members: Any) -> bytes:

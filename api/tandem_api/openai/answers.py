@@ -55,6 +55,8 @@ class Choice:
     finish_reason: str
     logprobs: Sequence[TokenLogprob] | None = None
     call: FunctionCall | None = None
+    stop: str = ""
+    """The stop sequence that ended it."""
 
 
 class Encoder(Protocol):
@@ -69,11 +71,11 @@ class Encoder(Protocol):
     def detailed(self, index: int, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
         """An event with more text and the log probabilities of its tokens."""
 
-    def closing(self, index: int, finish_reason: str) -> bytes:
-        """The event that ends a choice."""
+    def closing(self, choice: Choice) -> bytes:
+        """What ends a choice."""
 
-    def usage(self, usage: UsageCount) -> bytes:
-        """The event that `stream_options.include_usage` asks for; empty where it does not."""
+    def ending(self, usage: UsageCount) -> bytes:
+        """What ends the stream: usage, where it is wanted or the API always has it, and the terminal event."""
 
     def body(self, choices: Sequence[Choice], usage: UsageCount) -> bytes:
         """The whole answer as one JSON body."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from tandem_api.openai.answers import Choice, TokenLogprob, UsageCount, around, compact, event
+from tandem_api.openai.answers import DONE, Choice, TokenLogprob, UsageCount, around, compact, event
 from tandem_api.openai.requests import Lenient, SamplingRequest
 
 
@@ -201,13 +201,13 @@ class ChatEncoder:
     def detailed(self, index: int, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
         return event(self._chunk(index, {"content": text}, logprobs=_logprobs(logprobs)))
 
-    def closing(self, index: int, finish_reason: str) -> bytes:
-        return event(self._chunk(index, {}, finish_reason=finish_reason))
+    def closing(self, choice: Choice) -> bytes:
+        return event(self._chunk(choice.index, {}, finish_reason=choice.finish_reason))
 
-    def usage(self, usage: UsageCount) -> bytes:
+    def ending(self, usage: UsageCount) -> bytes:
         if not self._include_usage:
-            return b""
-        return event(self._head("chat.completion.chunk") | {"choices": [], "usage": usage.as_dict()})
+            return DONE
+        return event(self._head("chat.completion.chunk") | {"choices": [], "usage": usage.as_dict()}) + DONE
 
     def body(self, choices: Sequence[Choice], usage: UsageCount) -> bytes:
         written = [

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from tandem_api.openai.answers import Choice, TokenLogprob, UsageCount, around, compact, event
+from tandem_api.openai.answers import DONE, Choice, TokenLogprob, UsageCount, around, compact, event
 from tandem_api.openai.requests import SamplingRequest
 
 _MAX_TOKEN_ID = 2**32 - 1
@@ -105,11 +105,12 @@ class CompletionEncoder:
         self._offsets[index] = offset + len(text)
         return event(self._chunk(index, text, logprobs=_logprobs(logprobs, offset)))
 
-    def closing(self, index: int, finish_reason: str) -> bytes:
-        return event(self._chunk(index, "", finish_reason=finish_reason))
+    def closing(self, choice: Choice) -> bytes:
+        return event(self._chunk(choice.index, "", finish_reason=choice.finish_reason))
 
-    def usage(self, usage: UsageCount) -> bytes:
-        return event(self._head | {"choices": [], "usage": usage.as_dict()}) if self._include_usage else b""
+    def ending(self, usage: UsageCount) -> bytes:
+        told = event(self._head | {"choices": [], "usage": usage.as_dict()}) if self._include_usage else b""
+        return told + DONE
 
     def body(self, choices: Sequence[Choice], usage: UsageCount) -> bytes:
         written = []

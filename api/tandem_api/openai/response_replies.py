@@ -58,17 +58,61 @@ class ResponseEncoder:
         return compact(self._ended(reply)).encode()
 
     def events(self, reply: Reply, pieces: Sequence[Sequence[str]]) -> Events:
-        events = _Numbered()
-        begun = self._response | {"status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
-        opening = events.write("response.created", response=begun) + events.write(
-            "response.in_progress", response=begun
-        )
+        events = Numbered()
+        opening = self.begins(events)
         chunks: list[bytes] = []
         for index, (block, texts) in enumerate(zip(reply.blocks, pieces, strict=True)):
-            chunks += self._item_events(events, index, block, texts, reply)
+            before = self.item_begins(events, index, block)
+            deltas = [self.delta(events, index, block, text) for text in texts]
+            deltas[0] = before + deltas[0]
+            deltas[-1] += self.item_ends(events, index, block, reply)
+            chunks += deltas
+        return Events(opening, tuple(chunks), self.ends(events, reply))
+
+    def begins(self, events: "Numbered") -> bytes:
+        """A stream's first events."""
+        begun = self._response | {"status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+        return events.write("response.created", response=begun) + events.write("response.in_progress", response=begun)
+
+    def item_begins(self, events: "Numbered", index: int, block: Block, role: str = "assistant") -> bytes:
+        """An item's first events; what `block` says does not matter."""
+        item = self._item(index, block, None, Finish.STOP, role, last=False)
+        added = events.write("response.output_item.added", output_index=index, item=item)
+        if isinstance(block, ToolCall):
+            return added
+        return added + events.write("response.content_part.added", **self._place(index, block), part=_part(block, ""))
+
+    def delta(self, events: "Numbered", index: int, block: Block, text: str) -> bytes:
+        """More of an item of this kind."""
+        place = self._place(index, block)
+        match block:
+            case Text():
+                return events.write("response.output_text.delta", **place, delta=text, logprobs=[])
+            case Thinking():
+                return events.write("response.reasoning_text.delta", **place, delta=text)
+            case ToolCall():
+                return events.write("response.function_call_arguments.delta", **place, delta=text)
+
+    def item_ends(self, events: "Numbered", index: int, block: Block, reply: Reply) -> bytes:
+        """An item's last events."""
+        place = self._place(index, block)
+        match block:
+            case Text():
+                after = events.write("response.output_text.done", **place, text=block.text, logprobs=[])
+                after += events.write("response.content_part.done", **place, part=_part(block, block.text))
+            case Thinking():
+                after = events.write("response.reasoning_text.done", **place, text=block.text)
+                after += events.write("response.content_part.done", **place, part=_part(block, block.text))
+            case ToolCall():
+                done = {"name": block.name, "arguments": block.text}
+                after = events.write("response.function_call_arguments.done", **place, **done)
+        finished = self._item(index, block, block.text, reply.finish, reply.role, last=index == len(reply.blocks) - 1)
+        return after + events.write("response.output_item.done", output_index=index, item=finished)
+
+    def ends(self, events: "Numbered", reply: Reply) -> bytes:
+        """A stream's last events."""
         ended = self._ended(reply)
-        closing = events.write(f"response.{ended['status']}", response=ended)
-        return Events(opening, tuple(chunks), closing + DONE)
+        return events.write(f"response.{ended['status']}", response=ended) + DONE
 
     def failure(self, message: str, type: str) -> bytes:
         return error_event(message, type=type)
@@ -78,28 +122,33 @@ class ResponseEncoder:
         return self._response | {
             "status": "incomplete" if reason else "completed",
             "incomplete_details": {"reason": reason} if reason else None,
-            "output": [self._item(index, block, block.text, reply) for index, block in enumerate(reply.blocks)],
+            "output": [
+                self._item(index, block, block.text, reply.finish, reply.role, last=index == len(reply.blocks) - 1)
+                for index, block in enumerate(reply.blocks)
+            ],
             "usage": _usage(reply.usage),
         }
 
-    def _item(self, index: int, block: Block, text: str | None, reply: Reply) -> dict[str, Any]:
+    def _item(
+        self, index: int, block: Block, text: str | None, finish: Finish, role: str, *, last: bool
+    ) -> dict[str, Any]:
         """An item as it ends, or, without a text, as it begins."""
-        cut = reply.finish in _INCOMPLETE and index == len(reply.blocks) - 1
-        status = "in_progress" if text is None else "incomplete" if cut else "completed"
+        status = "in_progress" if text is None else "incomplete" if finish in _INCOMPLETE and last else "completed"
+        id = self._item_id(index, block)
         match block:
             case Text():
                 content = [] if text is None else [_part(block, text)]
                 return {
-                    "id": f"msg_{self._key}_{index}",
+                    "id": id,
                     "type": "message",
-                    "role": reply.role,
+                    "role": role,
                     "status": status,
                     "content": content,
                 }
             case Thinking():
                 content = [] if text is None else [_part(block, text)]
                 return {
-                    "id": f"rs_{self._key}_{index}",
+                    "id": id,
                     "type": "reasoning",
                     "summary": [],
                     "status": status,
@@ -107,7 +156,7 @@ class ResponseEncoder:
                 }
             case ToolCall():
                 return {
-                    "id": f"fc_{self._key}_{index}",
+                    "id": id,
                     "type": "function_call",
                     "call_id": f"call_{self._key}_{index}",
                     "name": block.name,
@@ -115,33 +164,13 @@ class ResponseEncoder:
                     "status": status,
                 }
 
-    def _item_events(
-        self, events: "_Numbered", index: int, block: Block, pieces: Sequence[str], reply: Reply
-    ) -> list[bytes]:
-        item = self._item(index, block, None, reply)
-        place: dict[str, Any] = {"item_id": item["id"], "output_index": index}
-        before = events.write("response.output_item.added", output_index=index, item=item)
-        match block:
-            case Text():
-                place["content_index"] = 0
-                before += events.write("response.content_part.added", **place, part=_part(block, ""))
-                chunks = [events.write("response.output_text.delta", **place, delta=p, logprobs=[]) for p in pieces]
-                after = events.write("response.output_text.done", **place, text=block.text, logprobs=[])
-                after += events.write("response.content_part.done", **place, part=_part(block, block.text))
-            case Thinking():
-                place["content_index"] = 0
-                before += events.write("response.content_part.added", **place, part=_part(block, ""))
-                chunks = [events.write("response.reasoning_text.delta", **place, delta=piece) for piece in pieces]
-                after = events.write("response.reasoning_text.done", **place, text=block.text)
-                after += events.write("response.content_part.done", **place, part=_part(block, block.text))
-            case ToolCall():
-                chunks = [events.write("response.function_call_arguments.delta", **place, delta=p) for p in pieces]
-                done = {"name": block.name, "arguments": block.text}
-                after = events.write("response.function_call_arguments.done", **place, **done)
-        chunks[0] = before + chunks[0]
-        finished = self._item(index, block, block.text, reply)
-        chunks[-1] += after + events.write("response.output_item.done", output_index=index, item=finished)
-        return chunks
+    def _place(self, index: int, block: Block) -> dict[str, Any]:
+        place: dict[str, Any] = {"item_id": self._item_id(index, block), "output_index": index}
+        return place if isinstance(block, ToolCall) else place | {"content_index": 0}
+
+    def _item_id(self, index: int, block: Block) -> str:
+        prefix = "msg" if isinstance(block, Text) else "rs" if isinstance(block, Thinking) else "fc"
+        return f"{prefix}_{self._key}_{index}"
 
 
 def error_event(message: str, *, type: str, param: str | None = None, code: str | None = None) -> bytes:
@@ -160,7 +189,7 @@ def failure_event(name: str, message: str, *, param: str | None = None, type: st
     return error_event(message, type=type or kind.type, param=param, code=kind.code)
 
 
-class _Numbered:
+class Numbered:
     """Events of one stream, numbered in the order of their writing."""
 
     def __init__(self) -> None:

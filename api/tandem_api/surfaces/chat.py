@@ -44,7 +44,9 @@ class Chat:
         )
 
     def rewritten(self, ask: Ask, model: str, turns: Sequence[Turn]) -> bytes:
-        messages = [message for turn in turns for message in ([turn.given] if turn.given is not None else _write(turn))]
+        messages = [
+            message for turn in turns for message in ([turn.given] if turn.given is not None else write_turn(turn))
+        ]
         return compact({**ask.given, "model": model, "messages": messages}).encode()
 
     def encoder(self, ask: Ask, response_id: str, created: int) -> ReplyEncoder:
@@ -77,8 +79,8 @@ def _parts(message: Message) -> Iterator[Part]:
         yield ToolUse(call.id, call.function.name, call.function.arguments)
 
 
-def _write(turn: Turn) -> Iterator[dict[str, Any]]:
-    """Results are messages of their own in chat."""
+def write_turn(turn: Turn) -> Iterator[dict[str, Any]]:
+    """The messages of a turn: results are messages of their own in chat."""
     for part in turn.parts:
         if isinstance(part, ToolResult):
             yield {"role": "tool", "tool_call_id": part.id, "content": part.text}

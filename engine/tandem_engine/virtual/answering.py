@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tandem_api.openai.answers import (
-    DONE,
     JSON_TYPE,
     STREAM_TYPE,
     Choice,
@@ -82,15 +81,18 @@ class StopFinder:
     """Finds the first of some strings in a text that comes in pieces, and holds back what may be a beginning of one."""
 
     def __init__(self, stops: Ordered[str]) -> None:
+        self.found = ""
+        """The one that was found."""
         self._stops = stops
         self._held = ""
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that is safe to say, and whether a stop string came right after it."""
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        places = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
-            return self._held[: min(places)], True
+            place, self.found = min(places)
+            return self._held[:place], True
         keep = max(
             (size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])),
             default=0,
@@ -112,6 +114,8 @@ class ChoiceAnswer:
     script: Script | None = None
     length: int = 0
     finish_reason: str = ""
+    stop: str = ""
+    """The stop string that ended it."""
     said: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     generated: int = 0
@@ -176,7 +180,7 @@ class ChoiceAnswer:
         if self.stops is not None:
             text, found = self.stops.feed(text)
             if found:
-                self.finish_reason, last = "stop", True
+                self.finish_reason, self.stop, last = "stop", self.stops.found, True
             elif last:
                 text += self.stops.rest()
         told = [self._told(script, position, token)] if self.call.job.logprobs is not None else []
@@ -225,7 +229,8 @@ class Answer:
         self.job = job
         self.voice = voice
         self.max_model_len = max_model_len
-        self.plain = job.stream and not job.sampling.stop and job.logprobs is None and job.structure is None
+        careful = job.sampling.stop or job.logprobs is not None or job.structure is not None or job.response is not None
+        self.plain = job.stream and not careful
         self.state_of = prompt_state
         self.choices = [ChoiceAnswer(self, index) for index in range(len(job.prompts) * job.choices)]
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -271,9 +276,9 @@ class Answer:
         self._open -= 1
         end = b""
         if self.job.stream:
-            end = self.encoder.closing(choice.index, choice.finish_reason)
+            end = self.encoder.closing(self._written(choice))
             if not self._open:
-                end += self.encoder.usage(self.usage) + DONE
+                end += self.encoder.ending(self.usage)
             self.reply.data(end)
         elif not self._open:
             self._send_body()
@@ -289,4 +294,4 @@ class Answer:
         text = "".join(choice.said)
         logprobs = choice.logprobs if self.job.logprobs is not None else None
         call = FunctionCall(self.job.function, text) if self.job.function else None
-        return Choice(choice.index, text, choice.finish_reason, logprobs, call)
+        return Choice(choice.index, text, choice.finish_reason, logprobs, call, choice.stop)

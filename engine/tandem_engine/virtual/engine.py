@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import Self
 
 from tandem_api.inference_service import KvTransferSpec, VirtualEngineSpec
+from tandem_api.surfaces.messages import count_body
 from tandem_api.worker import WorkerConfig
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 from tandem_virtual.tokens import Tokenizer
 
-from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
+from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply, say_json
 from tandem_engine.errors import Unavailable
 from tandem_engine.kv.content import content_hash
 from tandem_engine.virtual.answering import Answer, Voice
@@ -224,6 +225,8 @@ class VirtualEngine:
         """See `Engine.generate`."""
         began = self._clock.time()
         job = self._reader.read(call)
+        if call.api == worker_pb2.API_COUNT_TOKENS:
+            return _count(job, reply)
         takeover = None if job.whole or call.kv is None else self._takeover
         if takeover is not None:
             takeover.accept(call, job)
@@ -289,3 +292,10 @@ class VirtualEngine:
             first_token_micros=micros(first_token_at),
             total_micros=micros(self._clock.time()),
         )
+
+
+def _count(job: Job, reply: Reply) -> Outcome:
+    """Answers how many tokens a prompt has, without computing any."""
+    tokens = len(job.prompts[0])
+    say_json(reply, count_body(tokens))
+    return Outcome(worker_pb2.Usage(prompt_tokens=tokens))

@@ -1,13 +1,17 @@
 """From a call's body to what the virtual engine computes: the edge at which bad input is refused."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from tandem_api.as_chat import messages_as_chat, responses_as_chat
 from tandem_api.openai.answers import Encoder, compact
 from tandem_api.openai.chat import ChatEncoder, ChatRequest, Message
 from tandem_api.openai.completions import CompletionEncoder, CompletionRequest, Prompt
 from tandem_api.openai.requests import RequestError, Sampling, SamplingRequest, parse, sampling
+from tandem_api.spoken import SpokenMessage, SpokenResponse
+from tandem_api.surfaces import Messages, Responses
 from tandem_proto.tandem.v1 import worker_pb2
 from tandem_virtual.structured import instance
 from tandem_virtual.tokens import MAX_TOKEN_BYTES, Mark, Tokenizer
@@ -38,6 +42,8 @@ class Job:
     """The answer is a call of this function; `structure` is of its arguments."""
     echoes: tuple[str, ...] = ()
     """Texts that go before each choice."""
+    response: Mapping[str, Any] | None = None
+    """The JSON of a request of Responses: its events are numbered, so that none can be written ahead."""
 
 
 class JobReader:
@@ -57,7 +63,7 @@ class JobReader:
         self._tokenizer = tokenizer
 
     def read(self, call: Call) -> Job:
-        """Parses and checks a call.
+        """Parses and checks a call. All APIs end in chat's template, so that one conversation is one prompt.
 
         Raises:
             InvalidRequest: the body can't be served; the text says what is wrong.
@@ -69,6 +75,16 @@ class JobReader:
                     return self._chat(parse(ChatRequest, call.body))
                 case worker_pb2.API_COMPLETIONS:
                     return self._completion(parse(CompletionRequest, call.body))
+                case worker_pb2.API_MESSAGES:
+                    ask = Messages().read(call.body)
+                    return self._chat(parse(ChatRequest, compact(messages_as_chat(ask)).encode()))
+                case worker_pb2.API_COUNT_TOKENS:
+                    ask = Messages().read_count(call.body)
+                    return self._chat(parse(ChatRequest, compact(messages_as_chat(ask)).encode()))
+                case worker_pb2.API_RESPONSES:
+                    ask = Responses().read(call.body)
+                    job = self._chat(parse(ChatRequest, compact(responses_as_chat(ask)).encode()))
+                    return replace(job, response=ask.given)
                 case _:
                     raise InvalidRequest("this worker does not serve this API")
         except RequestError as error:
@@ -165,6 +181,11 @@ class JobReader:
 
 def encoder(job: Job, call: Call, model: str, created: int) -> Encoder:
     """What writes the answer in the call's own API."""
+    if job.response is not None:
+        return SpokenResponse(call.response_id, model, created, job.response, function=job.function)
+    if call.api == worker_pb2.API_MESSAGES:
+        prompt_tokens = len(job.prompts[0])
+        return SpokenMessage(call.response_id, model, prompt_tokens=prompt_tokens, function=job.function)
     if call.api == worker_pb2.API_CHAT_COMPLETIONS:
         return ChatEncoder(call.response_id, model, created, include_usage=job.include_usage, function=job.function)
     return CompletionEncoder(call.response_id, model, created, include_usage=job.include_usage, echoes=job.echoes)

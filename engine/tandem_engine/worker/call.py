@@ -20,7 +20,7 @@ BODY_SECONDS = 30.0
 """How long the pieces of a body may take to arrive."""
 MAX_TEXT = 2_000
 """Characters of an error's text."""
-KNOWN_APIS = frozenset({pb.API_CHAT_COMPLETIONS, pb.API_COMPLETIONS})
+KNOWN_APIS = frozenset(pb.Api.values()) - {pb.API_UNSPECIFIED}
 
 log = logging.getLogger(__name__)
 

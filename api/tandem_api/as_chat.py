@@ -1,0 +1,78 @@
+"""Requests of Messages and Responses as the chat completions that ask for the same, for whoever serves only those.
+
+What chat has no word for is left out: what a provider runs itself, such as web search, and documents.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tandem_api.conversations import Ask
+from tandem_api.surfaces.chat import write_turn
+
+_SAME: Final = ("model", "temperature", "top_p", "top_k", "stream", "cache_salt", "seed", "ignore_eos", "min_tokens")
+_CHOICES: Final = {"any": "required"}
+
+
+def messages_as_chat(ask: Ask) -> dict[str, Any]:
+    """The body of a chat completion for a request of Messages."""
+    body = _common(ask)
+    body["stop"] = list(ask.stops)
+    if tools := [_anthropic_tool(tool) for tool in ask.given.get("tools") or () if "input_schema" in tool]:
+        body["tools"] = tools
+        choice = ask.given.get("tool_choice")
+        if choice is not None:
+            named = {"type": "function", "function": {"name": choice.get("name")}}
+            kind = choice["type"]
+            body["tool_choice"] = named if kind == "tool" else _CHOICES.get(kind, kind)
+    form = (ask.given.get("output_config") or {}).get("format") or {}
+    if form.get("schema"):
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form["schema"]}}
+    return body
+
+
+def responses_as_chat(ask: Ask) -> dict[str, Any]:
+    """The body of a chat completion for a request of Responses."""
+    body = _common(ask)
+    functions = [tool for tool in ask.given.get("tools") or () if tool.get("type") == "function"]
+    if functions:
+        body["tools"] = [
+            {"type": "function", "function": {key: tool[key] for key in _FUNCTION if tool.get(key) is not None}}
+            for tool in functions
+        ]
+        choice = ask.given.get("tool_choice")
+        if isinstance(choice, dict):
+            body["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
+        elif choice is not None:
+            body["tool_choice"] = choice
+    form = (ask.given.get("text") or {}).get("format") or {}
+    if form.get("type") == "json_schema":
+        schema = {key: form[key] for key in ("name", "schema", "strict") if key in form}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif form.get("type") == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    return body
+
+
+_FUNCTION: Final = ("name", "description", "parameters", "strict")
+
+
+def _common(ask: Ask) -> dict[str, Any]:
+    body = {name: ask.given[name] for name in _SAME if ask.given.get(name) is not None}
+    body["messages"] = list(_messages(ask))
+    if ask.max_tokens is not None:
+        body["max_completion_tokens"] = ask.max_tokens
+    return body
+
+
+def _messages(ask: Ask) -> Iterator[dict[str, Any]]:
+    if ask.instructions:
+        yield {"role": "system", "content": ask.instructions}
+    for turn in ask.turns:
+        yield from write_turn(turn)
+
+
+def _anthropic_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": tool["name"], "parameters": tool["input_schema"]}
+    if tool.get("description") is not None:
+        function["description"] = tool["description"]
+    return {"type": "function", "function": function}
