@@ -1,6 +1,22 @@
-"""A chat as users have it: streamed, by OpenAI's own client."""
+"""What users do: wait for a service, and chat with it, streamed, by OpenAI's own client."""
+
+import json
 
 import openai
+
+from tests.cluster.cluster import Cluster
+
+
+def wait_ready(cluster: Cluster, namespace: str, name: str, seconds: float = 120) -> None:
+    """`kubectl wait`. Raises `AssertionError` with all conditions, and where each worker's pod is."""
+    try:
+        cluster.wait(f"inferenceservice/{name}", "Ready", namespace, seconds)
+    except AssertionError as error:
+        conditions = cluster.get("inferenceservice", name, namespace=namespace).get("status", {}).get("conditions", [])
+        said = [f"{one['type']}={one['status']} {one['reason']}: {one['message']}" for one in conditions]
+        pods = cluster.get("pods", "-l", f"tandem.dev/service={name}", namespace=namespace)["items"]
+        states = [f"{pod['metadata']['name']} {json.dumps(pod['status'].get('conditions'))}" for pod in pods]
+        raise AssertionError("\n".join([f"{name} is not ready", *said, *states])) from error
 
 
 def streamed_chat(url: str, model: str, question: str = "Who is there?", **options: object) -> str:
