@@ -1,6 +1,6 @@
 """Tries to get at a worker, and prints as JSON what came of it. A program of its own: grpc keeps its threads.
 
-`python -m tests.end_to_end.intruder ROLE ADDRESS [--kv ADDRESS] [--tls FOLDER] [--leases-of MODEL]`, addresses as host:port.
+`python -m tests.end_to_end.intruder ROLE HOST:PORT [--kv HOST:PORT] [--tls FOLDER] [--leases-of MODEL]`
 """
 
 import argparse
