@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class LocalPlatform:
             for program in self._programs.values():
                 await self._start_worker(program)
             await self._start_router()
-            await self._until_ready(len(self._programs))
+            await self._until_all_ready()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -108,8 +109,10 @@ class LocalPlatform:
         process = self._processes[worker.name]
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        # Until the router has noticed, its word that all are ready is about the worker that is dead.
+        await self._until(lambda ready: worker.name not in ready)
         await self._start_worker(self._programs[worker.name])
-        await self._until_ready(len(self._programs))
+        await self._until_all_ready()
 
     async def stop(self, worker: WorkerAddress, seconds: float) -> None:
         process = self._processes[worker.name]
@@ -150,29 +153,27 @@ class LocalPlatform:
                 start_new_session=True,
             )
 
-    async def _until_ready(self, workers: int) -> None:
-        """Waits until the router has a ready session to that many workers."""
+    async def _until_all_ready(self) -> None:
+        await self._until(lambda ready: ready == self._programs.keys())
+
+    async def _until(self, holds: Callable[[AbstractSet[str]], bool]) -> None:
+        """Waits until something is true of the workers to which the router has a ready session."""
         end = time.monotonic() + self._start_seconds
-        while True:
-            ready = await self._ready_workers()
-            if ready == workers:
-                return
+        while not holds(ready := await self._ready()):
             gone = [name for name, process in self._processes.items() if process.returncode is not None]
-            if gone or time.monotonic() > end:
+            if time.monotonic() > end:
                 which = gone[0] if gone else "router"
-                raise TimeoutError(
-                    f"{ready} of {workers} workers are ready; log of {which}:\n{self.log(which)[-3000:]}"
-                )
+                raise TimeoutError(f"only {sorted(ready)} are ready; log of {which}:\n{self.log(which)[-3000:]}")
             await asyncio.sleep(0.05)
 
-    async def _ready_workers(self) -> int:
+    async def _ready(self) -> AbstractSet[str]:
         try:
             async with self._session.get(self.url + "/tandem/v1/status") as response:
                 status = json.loads(await response.read())
         except aiohttp.ClientError:
-            return 0
+            return set()
         workers = (w for s in status["services"] for v in s["versions"] for w in v["workers"])
-        return sum(1 for worker in workers if worker["ready"] and worker["connected"])
+        return {worker["name"] for worker in workers if worker["ready"] and worker["connected"]}
 
     async def _stop_all(self) -> None:
         for process in self._processes.values():
