@@ -24,6 +24,10 @@ def build_engine(config: WorkerConfig, model_dir: Path | None, name: str, host: 
             from tandem_engine.virtual import VirtualEngine
 
             return VirtualEngine.from_config(config, name=name, host=host, tls=tls)
+        case "upstream":
+            from tandem_engine.upstream import UpstreamEngine
+
+            return UpstreamEngine.from_config(config)
         case "vllm":
             from tandem_engine.vllm import VllmEngine
 

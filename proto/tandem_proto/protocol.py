@@ -14,6 +14,9 @@ MESSAGES: Final = "messages"
 RESPONSES: Final = "responses"
 """Feature of a worker that knows the API kind for OpenAI's Responses."""
 
+EMBEDDINGS: Final = "embeddings"
+"""Feature of a worker that knows the API kind for OpenAI's Embeddings, if only to say that its model has none."""
+
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """Of one message of a session. Larger bodies and answers go in pieces, other calls' messages between them."""
 

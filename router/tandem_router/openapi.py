@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tandem_router.parsing import CHAT, COMPLETIONS, COUNT_TOKENS, FRONTENDS, MESSAGES_API, RESPONSES_API, Frontend
+from tandem_router.parsing import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS_API,
+    FRONTENDS,
+    MESSAGES_API,
+    RESPONSES_API,
+    Frontend,
+)
 from tandem_router.shapes import AnthropicShape
 
 _ERROR = {
@@ -74,6 +83,12 @@ _DESCRIBED: Final[dict[Frontend, _Described]] = {
     COUNT_TOKENS: _Described(
         "count_tokens", "Count the tokens of a request to Messages", {"messages": _MESSAGES}, False
     ),
+    EMBEDDINGS_API: _Described(
+        "embeddings",
+        "OpenAI's embeddings, by models behind upstream servers",
+        {"input": {"oneOf": [{"type": "string"}, {"type": "array"}]}},
+        False,
+    ),
 }
 
 
@@ -106,7 +121,7 @@ def _operation(frontend: Frontend) -> dict[str, Any]:
     answers: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if described.streams:
         answers["text/event-stream"] = {"schema": {"type": "string"}}
-    text = "The answer: server-sent events where `stream` is true" if described.streams else "The count"
+    text = "The answer: server-sent events where `stream` is true" if described.streams else "The answer"
     return {
         "summary": described.summary,
         "operationId": described.id,

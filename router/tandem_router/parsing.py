@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from tandem_proto.protocol import MESSAGES, RESPONSES
+from tandem_proto.protocol import EMBEDDINGS, MESSAGES, RESPONSES
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.shapes import AnthropicShape, OpenAiShape, ResponsesShape, Shape
@@ -43,7 +43,10 @@ COUNT_TOKENS: Final = Frontend(
     MESSAGES,
     decodes_alone=True,
 )
-FRONTENDS: Final = (CHAT, COMPLETIONS, RESPONSES_API, MESSAGES_API, COUNT_TOKENS)
+EMBEDDINGS_API: Final = Frontend(
+    "/v1/embeddings", pb.API_EMBEDDINGS, "embeddings", "embd-", OpenAiShape(), EMBEDDINGS, decodes_alone=True
+)
+FRONTENDS: Final = (CHAT, COMPLETIONS, RESPONSES_API, MESSAGES_API, COUNT_TOKENS, EMBEDDINGS_API)
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -68,7 +71,7 @@ class Wanted(msgspec.Struct, gc=False):
     messages: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
-    """Of Responses."""
+    """Of Responses and Embeddings."""
 
     @property
     def prompt_json(self) -> bytes:

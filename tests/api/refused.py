@@ -72,6 +72,11 @@ def _args(*args: str) -> Callable[[Spec], Any]:
     return _version(engine={"args": list(args)})
 
 
+def _upstream(*changes: Spec) -> Callable[[Spec], Any]:
+    endpoints = [{"label": "a", "url": "http://a", "model": "m", **change} for change in changes]
+    return _version(engine={"type": "upstream", "upstream": {"endpoints": endpoints}})
+
+
 REFUSED = (
     Refused("weights that do not sum to 100", _two({"weight": 90}, {"weight": 20}), "spec.versions", "90 and 20"),
     Refused("a version without weight", _two({"weight": 90}, {}), "spec.versions[1]", "weight is missing"),
@@ -87,7 +92,42 @@ REFUSED = (
     Refused("an unknown bundle", _version(source="bundled://gpt2"), "spec.versions[0].source", "smollm2-135m"),
     Refused("a climbing path", _version(source="pvc://claim/../x"), "spec.versions[0].source", "'..'"),
     Refused(
-        "an unknown engine", _version(engine={"type": "vlm"}), "spec.versions[0].engine.type", '"vllm" or "virtual"'
+        "an unknown engine",
+        _version(engine={"type": "vlm"}),
+        "spec.versions[0].engine.type",
+        '"vllm", "virtual" or "upstream"',
+    ),
+    Refused(
+        "an upstream without servers",
+        _version(engine={"type": "upstream"}),
+        "spec.versions[0].engine",
+        "upstream.endpoints",
+    ),
+    Refused("no server", _upstream(), "spec.versions[0].engine.upstream.endpoints", "1 or more"),
+    Refused("no URL", _upstream({"url": "llama:8080"}), "spec.versions[0].engine.upstream.endpoints[0].url", "http://"),
+    Refused(
+        "a URL with a password",
+        _upstream({"url": "http://a:b@c"}),
+        "spec.versions[0].engine.upstream.endpoints[0].url",
+        "without user",
+    ),
+    Refused(
+        "an unknown capability",
+        _upstream({"capabilities": ["chat", "sing"]}),
+        "spec.versions[0].engine.upstream.endpoints[0].capabilities[1]",
+        '"chat", "embedding"',
+    ),
+    Refused(
+        "embeddings of no dimension",
+        _upstream({"capabilities": ["embedding"]}),
+        "spec.versions[0].engine.upstream.endpoints[0]",
+        "dimension",
+    ),
+    Refused(
+        "one label twice", _upstream({}, {"url": "http://b"}), "spec.versions[0].engine.upstream.endpoints", "label"
+    ),
+    Refused(
+        "one server twice", _upstream({}, {"label": "b"}), "spec.versions[0].engine.upstream", "same url and model"
     ),
     Refused("the model as argument", _args("--model=x"), "spec.versions[0].engine.args[0]", "the version's `source`"),
     Refused("the short flag", _args("--seed=1", "-tp", "2"), "spec.versions[0].engine.args[1]", "parallelism.tensor"),

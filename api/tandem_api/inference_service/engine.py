@@ -1,12 +1,13 @@
 """What computes: the `engine` of a version."""
 
-from typing import Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from tandem_api.inference_service.arguments import Arguments
-from tandem_api.inference_service.base import Spec
+from tandem_api.inference_service.base import Spec, cel, invalid
 from tandem_api.inference_service.quantities import Duration
+from tandem_api.inference_service.upstream import UpstreamSpec
 
 
 class VirtualFaults(Spec):
@@ -49,12 +50,32 @@ class VirtualEngineSpec(Spec):
     """Failures to rehearse."""
 
 
+_NO_UPSTREAM: Final = "must have upstream.endpoints where its type is upstream"
+
+
 class EngineSpec(Spec):
     """The engine and its arguments."""
 
-    type: Literal["vllm", "virtual"] = "vllm"
-    """`vllm` computes; `virtual` simulates."""
+    model_config = ConfigDict(
+        json_schema_extra=cel(("!has(self.type) || self.type != 'upstream' || has(self.upstream)", _NO_UPSTREAM))
+    )
+
+    type: Literal["vllm", "virtual", "upstream"] = "vllm"
+    """`vllm` computes; `virtual` simulates; `upstream` asks servers that you run."""
     args: Arguments = ()
     """Arguments of `vllm serve`, as on its command line: `--max-model-len=32768`."""
     virtual: VirtualEngineSpec = VirtualEngineSpec()
     """Of the virtual engine; read where `type` is `virtual` and in a rehearsal."""
+    upstream: UpstreamSpec | None = None
+    """Of the upstream engine: its servers."""
+
+    @model_validator(mode="after")
+    def _has_upstream(self) -> Self:
+        if self.type == "upstream" and self.upstream is None:
+            raise invalid(_NO_UPSTREAM)
+        return self
+
+    @property
+    def fetches(self) -> bool:
+        """Workers need the model's weights."""
+        return self.type == "vllm"

@@ -10,7 +10,8 @@ from tandem_api.inference_service.kubernetes import LocalObjectReference
 from tandem_api.inference_service.roles import RoleSpec
 from tandem_api.inference_service.source import SourceUri
 
-_NO_SOURCE = "must have a source, such as hf://org/name@revision: only the virtual engine does without"
+_NO_SOURCE = "must have a source, such as hf://org/name@revision: only the engines virtual and upstream do without"
+_NO_PREFILL = "must have no prefill of its own where its engine is upstream: the servers behind it compute prompts"
 
 
 class VersionSpec(Spec):
@@ -19,9 +20,13 @@ class VersionSpec(Spec):
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "has(self.source) || (has(self.engine) && has(self.engine.type) && self.engine.type == 'virtual')",
+                "has(self.source) || (has(self.engine) && has(self.engine.type) && self.engine.type != 'vllm')",
                 _NO_SOURCE,
-            )
+            ),
+            (
+                "!has(self.prefill) || !has(self.engine) || !has(self.engine.type) || self.engine.type != 'upstream'",
+                _NO_PREFILL,
+            ),
         )
     )
 
@@ -29,7 +34,7 @@ class VersionSpec(Spec):
     """Unique among the versions: `v1`."""
     source: SourceUri | None = None
     """Where the model comes from: hf://org/name@revision, s3://bucket/prefix, pvc://claim/path, file:///path, ...
-    Only the virtual engine does without."""
+    Only the engines virtual and upstream do without."""
     source_secret: LocalObjectReference | None = None
     """A Secret whose keys are environment variables while the model is fetched (HF_TOKEN, AWS_ACCESS_KEY_ID, ...).
     The worker itself does not get them."""
@@ -48,8 +53,14 @@ class VersionSpec(Spec):
 
     @model_validator(mode="after")
     def _has_source(self) -> Self:
-        if self.source is None and self.engine.type != "virtual":
+        if self.source is None and self.engine.fetches:
             raise invalid(_NO_SOURCE)
+        return self
+
+    @model_validator(mode="after")
+    def _upstreams_have_no_prefill(self) -> Self:
+        if self.prefill is not None and self.engine.type == "upstream":
+            raise invalid(_NO_PREFILL)
         return self
 
     def role(self, role: Literal["prefill", "decode"]) -> RoleSpec | None:

@@ -99,7 +99,7 @@ def _gpus_of(role: RolePlan, *, dealt: bool) -> int:
     """By the limits of its containers; a manifest without them needs one for each rank where GPUs are dealt."""
     containers: Sequence[Mapping[str, Any]] = role.pod_template["spec"]["containers"]
     limits = sum(int(container.get("resources", {}).get("limits", {}).get(GPU, 0)) for container in containers)
-    if limits or not dealt or role.config.engine.type == "virtual":
+    if limits or not dealt or not role.config.engine.fetches:
         return limits
     return role.config.tensor_parallel
 

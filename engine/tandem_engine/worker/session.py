@@ -8,7 +8,7 @@ import logging
 
 import grpc
 import grpc.aio
-from tandem_proto.protocol import MESSAGES, PROTOCOL_MAX, PROTOCOL_MIN, RESPONSES
+from tandem_proto.protocol import EMBEDDINGS, MESSAGES, PROTOCOL_MAX, PROTOCOL_MIN, RESPONSES
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_engine.errors import CallError, InvalidRequest, KvGone
@@ -63,7 +63,7 @@ class Session:
             pb.Hello(
                 protocol_min=PROTOCOL_MIN,
                 protocol_max=PROTOCOL_MAX,
-                features=(MESSAGES, RESPONSES),
+                features=(MESSAGES, RESPONSES, EMBEDDINGS),
                 worker=self._state.identity,
                 layout=None if facts is None else facts.layout,
                 limits=self._state.limits(),

@@ -57,7 +57,7 @@ def pin(
 
 def moves(version: VersionSpec) -> bool:
     """Its source may stand for something else tomorrow, and its workers fetch it."""
-    if version.source is None or version.engine.type == "virtual":
+    if version.source is None or not version.engine.fetches:
         return False
     source = Source.parse(version.source)
     return source.scheme == "hf" and _COMMIT.fullmatch(source.revision) is None

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tandem_api.inference_service import RoleSpec, Source
 from tandem_api.inference_service.base import Spec
 from tandem_api.inference_service.kubernetes import SecurityContext
+from tandem_api.inference_service.upstream import key_variable
 from tandem_api.worker import Ports
 
 from tandem_operator.planning.names import ROUTABLE, labels, service_account
@@ -91,7 +92,7 @@ def model_folder(source: str) -> str:
 
 
 def _fetches(version: EffectiveVersion) -> bool:
-    return version.engine.type != "virtual"
+    return version.engine.fetches
 
 
 def _claim(version: EffectiveVersion) -> Source | None:
@@ -152,11 +153,14 @@ def _worker(version: EffectiveVersion, spec: RoleSpec, role: Role, settings: Set
             "imagePullPolicy": version.image_pull_policy or settings.image_pull_policy,
             "command": ["python", "-m", f"tandem_{role}"],
             "args": args,
-            "env": _env(
-                spec,
-                settings,
-                {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_IP": "status.podIP"},
-            ),
+            "env": [
+                *_env(
+                    spec,
+                    settings,
+                    {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_IP": "status.podIP"},
+                ),
+                *_keys(version),
+            ],
             "ports": _ports(spec, role, ports),
             "resources": _shaped(spec.resources),
             "startupProbe": _probe("readiness", ports, period=1, failures=STARTUP_SECONDS),
@@ -192,6 +196,16 @@ def _env(role: RoleSpec, settings: Settings, fields: Mapping[str, str]) -> list[
     for name, path in fields.items():
         variables[name] = {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
     return list(variables.values())
+
+
+def _keys(version: EffectiveVersion) -> list[dict[str, Any]]:
+    """The keys of the servers behind an upstream engine. No other engine's worker gets them."""
+    upstream = version.engine.upstream if version.engine.type == "upstream" else None
+    return [
+        {"name": key_variable(index), "valueFrom": {"secretKeyRef": _shaped(endpoint.api_key)}}
+        for index, endpoint in enumerate(upstream.endpoints if upstream else ())
+        if endpoint.api_key is not None
+    ]
 
 
 def _volumes(version: EffectiveVersion, spec: RoleSpec, settings: Settings, config_map: str) -> list[dict[str, Any]]:

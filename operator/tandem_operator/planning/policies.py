@@ -1,8 +1,9 @@
 """Which connections workers may have: NetworkPolicies, a flow for each need and nothing beside.
 
 Into workers: the routers to the worker protocol; decode workers of the same service to prefill workers' KV; monitoring
-to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are fetched, the download; where
-traces are exported, the collector. Probes need no rule: a pod's own node always reaches it.
+to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are fetched, the download; to the
+servers of upstream engines; where traces are exported, the collector. Probes need no rule: a pod's own node always
+reaches it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,9 +55,10 @@ def policies(
         made.append(_policy(service, "decode", [*into, *answered], [*out, {"to": prefill, "ports": [*kv, *data]}]))
     else:
         made.append(_policy(service, "decode", into, out))
-    fetching = sorted(version.version for version in known if version.engine.type != "virtual")
+    fetching = sorted(version.version for version in known if version.engine.fetches)
     if fetching and allowed.downloads:
         made.append(_downloads(service, fetching, allowed))
+    made.extend(_upstream(service, version) for version in known if version.engine.type == "upstream")
     return tuple(made)
 
 
@@ -75,6 +77,18 @@ def _downloads(service: InferenceService, versions: list[str], allowed: Policies
     }
     rule = {"to": [*allowed.downloads], "ports": [_port(port) for port in allowed.download_ports]}
     return _named(service, "downloads", {"podSelector": selector, "policyTypes": ["Egress"], "egress": [rule]})
+
+
+def _upstream(service: InferenceService, version: EffectiveVersion) -> dict[str, Any]:
+    """To the ports of a version's servers. Which addresses their names stand for can't be told."""
+    assert version.engine.upstream is not None
+    urls = [urlsplit(endpoint.url) for endpoint in version.engine.upstream.endpoints]
+    ports = sorted({url.port or (443 if url.scheme == "https" else 80) for url in urls})
+    labels = {SERVICE: service.metadata.name, VERSION: version.version}
+    rule = {"ports": [_port(port) for port in ports]}
+    selector = {"matchLabels": labels}
+    policy = {"podSelector": selector, "policyTypes": ["Egress"], "egress": [rule]}
+    return _named(service, f"upstream-{version.version}", policy)
 
 
 def _telemetry(env: Mapping[str, str]) -> list[Rule]:

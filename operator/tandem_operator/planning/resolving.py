@@ -19,6 +19,7 @@ class Settings:
     vllm_image: str = f"{REGISTRY}/tandem-worker-vllm:latest"
     """Image of versions that name none, by engine."""
     virtual_image: str = f"{REGISTRY}/tandem-worker-virtual:latest"
+    """Without torch: of the engines virtual and upstream."""
     tls_secret: str | None = None
     """A `kubernetes.io/tls` Secret with ca.crt: workers then speak mutual TLS only."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +78,7 @@ def resolve(
     settings = settings or Settings()
     decode = merged(service.spec.decode, version.decode)
     assert decode is not None
-    default_image = settings.virtual_image if version.engine.type == "virtual" else settings.vllm_image
+    default_image = settings.vllm_image if version.engine.fetches else settings.virtual_image
     return EffectiveVersion(
         namespace=service.metadata.namespace,
         service=service.metadata.name,
@@ -89,6 +90,7 @@ def resolve(
         image=version.image or image or default_image,
         image_pull_policy=version.image_pull_policy,
         kv_transfer=service.spec.kv_transfer,
-        prefill=merged(service.spec.prefill, version.prefill),
+        # Upstreams compute prompts themselves, whatever the service's other versions do.
+        prefill=None if version.engine.type == "upstream" else merged(service.spec.prefill, version.prefill),
         decode=decode,
     )

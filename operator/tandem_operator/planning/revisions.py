@@ -22,6 +22,8 @@ def revision_of(version: EffectiveVersion) -> str:
     engine = version.engine.model_dump(mode="json", exclude_defaults=True)
     if version.engine.type != "virtual":
         engine.pop("virtual", None)
+    if version.engine.type != "upstream":
+        engine.pop("upstream", None)
     facts: dict[str, Any] = {
         # Names of children end in the revision: so those of service a-b with version c, and a with b-c, differ.
         "service": version.service,

@@ -56,6 +56,8 @@ class _ApiEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Api.ValueType], _
     """Decode only: nothing is generated, and no KV is wanted. With the feature "messages", too."""
     API_RESPONSES: _Api.ValueType  # 5
     """Only to a worker whose Hello has the feature "responses"."""
+    API_EMBEDDINGS: _Api.ValueType  # 6
+    """Decode only: vectors in the place of tokens, and no KV is wanted. Only with the feature "embeddings"."""
 
 class Api(_Api, metaclass=_ApiEnumTypeWrapper): ...
 
@@ -68,6 +70,8 @@ API_COUNT_TOKENS: Api.ValueType  # 4
 """Decode only: nothing is generated, and no KV is wanted. With the feature "messages", too."""
 API_RESPONSES: Api.ValueType  # 5
 """Only to a worker whose Hello has the feature "responses"."""
+API_EMBEDDINGS: Api.ValueType  # 6
+"""Decode only: vectors in the place of tokens, and no KV is wanted. Only with the feature "embeddings"."""
 Global___Api: _TypeAlias = Api  # noqa: Y015
 
 class _ErrorCode:
