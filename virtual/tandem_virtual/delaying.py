@@ -15,7 +15,7 @@ from tandem_api.openai.errors import error_body
 from tandem_api.openai.requests import Lenient, RequestError, parse
 from tandem_api.replies import Reply, Text, Usage
 
-from tandem_virtual.outcomes import Outcome, Streamed, Whole
+from tandem_virtual.outcomes import Streamed, Whole
 
 PATHS: Final = ("/v1/chat/completions", "/chat/completions")
 PIECES: Final = ("I am ", "testing ", "and random sleep")
@@ -54,7 +54,7 @@ class DelayProvider:
         """What the delays of a request are drawn from; `request` counts from 0. Each has its own, so none waits."""
         return Random() if self.spec.seed is None else Random(f"{self.spec.seed}/{request}")  # noqa: S311 - no secrets are drawn
 
-    def answer(self, body: bytes, random: Random, key: str, created: int) -> Outcome:
+    def answer(self, body: bytes, random: Random, key: str, created: int) -> Whole | Streamed:
         """What is to happen for a request; `key` makes its id, `created` is in Unix seconds."""
         try:
             request = parse(_Request, body)

@@ -15,6 +15,7 @@ _EXAMPLES = """\b
 Examples:
   tandem mock                            the default models, and those that fail on purpose
   tandem mock --models mine.yaml         with models of your own
+  tandem mock --delays 50 500 100 1000   known delays in ms, and GET /seen
   ANTHROPIC_BASE_URL=http://127.0.0.1:8080 claude --model virtual-claude-3
 """
 
@@ -30,11 +31,43 @@ Examples:
     help="YAML file with more virtual models.",
 )
 @click.option("--failures/--no-failures", default=True, show_default=True, help="Models that fail on purpose.")
-def command(host: str, port: int, models: Path | None, failures: bool) -> None:
+@click.option(
+    "--delays",
+    nargs=4,
+    type=int,
+    metavar="FIRST MOST END MOST",
+    help="Serve chat completions after known delays in their stead: least and greatest milliseconds to the first "
+    "token, and from the last content to the end. GET /seen tells what was asked.",
+)
+@click.option("--seed", type=int, help="With --delays: draw the same ones each time.")
+def command(
+    host: str,
+    port: int,
+    models: Path | None,
+    failures: bool,
+    delays: tuple[int, int, int, int] | None,
+    seed: int | None,
+) -> None:
     """Serve virtual models alone: fixed answers over OpenAI's and Anthropic's protocols, behind /virtual and in /v1.
 
     This is a router without workers. It ends with Ctrl-C.
     """
+    if delays is not None:
+        if models is not None:
+            raise click.UsageError("--models and --delays are two different servers: give one")
+        click.echo(f"Serving at http://{host}:{port}/v1; GET /seen tells what was asked. Ctrl-C ends it.", err=True)
+        first, most, end, most_end = map(str, delays)
+        program = [sys.executable, "-m", "tandem_router.virtual.delays", "--host", host, "--port", str(port)]
+        program += [
+            "--first",
+            first,
+            most,
+            "--end",
+            end,
+            most_end,
+            *(["--seed", str(seed)] if seed is not None else []),
+        ]
+        os.execv(sys.executable, program)  # noqa: S606 - the program is this very Python
     if models is not None:
         try:
             load_models(models)
