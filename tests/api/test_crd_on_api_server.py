@@ -86,3 +86,23 @@ def test_decode_is_scaled_by_kubectl(kubectl: Kubectl) -> None:
         assert stored["spec"]["decode"]["replicas"] == 3
     finally:
         kubectl("delete", "inferenceservice", "scaled", "--ignore-not-found")
+
+
+def test_people_find_services_by_short_name_and_among_all(kubectl: Kubectl) -> None:
+    manifest = good()
+    manifest["metadata"]["name"] = "found"
+    try:
+        assert kubectl("apply", "-f", "-", given=json.dumps(manifest)).returncode == 0
+        lines = kubectl("get", "tisvc", "found").stdout.splitlines()
+        assert lines[0].split() == ["NAME", "READY", "VERSIONS", "PREFILL", "DECODE", "URL", "AGE"]
+        assert lines[1].split()[0] == "found"
+        assert "inferenceservice.tandem.dev/found" in kubectl("get", "all", "-o", "name").stdout
+    finally:
+        kubectl("delete", "inferenceservice", "found", "--ignore-not-found")
+
+
+def test_kubectl_explains_what_lies_deep(kubectl: Kubectl) -> None:
+    for path in ("versions.engine.virtual", "decode.autoscaling.metrics", "experiment.decide.tolerate", "rollout"):
+        answer = kubectl("explain", f"inferenceservice.spec.{path}")
+        assert answer.returncode == 0, answer.stderr
+        assert "<no description>" not in answer.stdout, path
