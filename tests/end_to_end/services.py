@@ -69,6 +69,14 @@ def workers(cluster: Cluster, manifest: Json) -> dict[str, Json]:
     return {pod["metadata"]["name"]: pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]}
 
 
+def lives(pods: Mapping[str, Json]) -> dict[str, tuple[str, int]]:
+    """Pods by name, with what changes when one is made, or its worker begun, again."""
+    return {
+        name: (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"])
+        for name, pod in pods.items()
+    }
+
+
 async def answer(ask: Ask, seed: int = 0) -> Answer:
     """What a version of this seed says to a request: one engine alone, in virtual time."""
     spec = VirtualEngineSpec.model_validate({**ENGINE, "seed": seed})
