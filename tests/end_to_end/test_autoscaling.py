@@ -72,9 +72,15 @@ def test_autoscalers_follow_the_load_stand_aside_in_rollouts_and_go_when_they_ar
     with background_load(cluster, scaling.url, model("elastic", namespace), clients=CLIENTS, seeds=(0, 1)) as load:
         until(state, scaling_is("Autoscaling"))
         assert targets() == [first]
-        seen = []
-        until(decode, lambda found: seen.append(found[first]) or found == {first: 2})
-        assert seen == sorted(seen)
+        counts = []
+
+        def counted() -> dict[str, int]:
+            found = decode()
+            counts.append(found[first])
+            return found
+
+        until(counted, lambda found: found == {first: 2})
+        assert counts == sorted(counts)  # nobody took back what the autoscaler gave
         until(state, complete)
 
         load.answered_by(0, 1)
