@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem_api.inference_service import RoutingSpec
+from tandem_api.inference_service.experiment import Criterion
 
 
 class _Strict(BaseModel):
@@ -49,6 +50,16 @@ class VersionRoutes(_Strict):
     """No pair is left for a moment, and one is to come: requests wait for it up to `queue_timeout`."""
 
 
+class ExperimentRoutes(_Strict):
+    """An experiment between two of the versions. Their weights are the versions' own."""
+
+    id: str
+    """Salts the split."""
+    champion: str
+    challenger: str
+    decide: tuple[Criterion, ...] = ()
+
+
 class ServiceRoutes(_Strict):
     """An InferenceService as the router sees it. `created` is in Unix seconds, for /v1/models."""
 
@@ -58,6 +69,7 @@ class ServiceRoutes(_Strict):
     created: int = 0
     routing: RoutingSpec
     versions: tuple[VersionRoutes, ...]
+    experiment: ExperimentRoutes | None = None
     queue_timeout: float = Field(120.0, ge=0)
     """`rollout.queueTimeout`, in seconds."""
     observed: str = ""

@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tandem_api.inference_service import RoutingSpec
-from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, WorkerEndpoint
+from tandem_api.topology import ExperimentRoutes, RevisionEndpoints, ServiceRoutes, Topology, WorkerEndpoint
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tandem_router.experiments.counting import Counting
+from tandem_router.experiments.trial import Trial
 from tandem_router.failures import CallFailed
 from tandem_router.ids import Origin
 from tandem_router.measures import VersionMeasures
 from tandem_router.pairing import Pairing, Revision
 from tandem_router.policies import policy
 from tandem_router.queueing import Queue, Room
-from tandem_router.split import Share, choose
+from tandem_router.split import Share, choose, fnv1a_64
 from tandem_router.worker import Worker
 
 _WorkerKey = tuple[str, str, str, str, str]
@@ -73,6 +75,8 @@ class Service:
     workers: dict[_WorkerKey, Worker] = field(default_factory=dict)
     routes: ServiceRoutes | None = None
     """What it was last made of."""
+    counting: Counting | None = None
+    """What is counted of its experiment."""
 
     @property
     def full_name(self) -> str:
@@ -83,10 +87,25 @@ class Service:
         if len(self.versions) == 1:
             (version,) = self.versions.values()
             return version if version.weight and (version.ready or version.held) else None
-        name = choose(self.shares, key, lambda name: self.versions[name].ready)
+        salt = self.routes.experiment.id if self.routes and self.routes.experiment else ""
+        name = choose(self.shares, key, lambda name: self.versions[name].ready, salt)
         if name is None:
-            name = choose(self.shares, key, lambda name: self.versions[name].held)
+            name = choose(self.shares, key, lambda name: self.versions[name].held, salt)
         return None if name is None else self.versions[name]
+
+    def trial(self, version: Version, key: str, *, sticky: bool) -> Trial | None:
+        """A request of that version as a trial of the experiment; None where there is nothing to compare."""
+        experiment = self.routes.experiment if self.routes else None
+        if self.counting is None or experiment is None:
+            return None
+        pair = self.versions.get(experiment.champion), self.versions.get(experiment.challenger)
+        champion, challenger = pair
+        if champion is None or challenger is None or version not in pair:
+            return None
+        if not 0 < challenger.weight < 100 or not champion.ready or not challenger.ready:
+            return None
+        hashed = fnv1a_64((experiment.id + key).encode()) if sticky else None
+        return Trial(self.counting, challenger.weight, version is challenger, hashed)
 
 
 class Fleet:
@@ -100,12 +119,14 @@ class Fleet:
         tls: Tls | None,
         clock: Callable[[], float],
         measures: Callable[[str, str], VersionMeasures],
+        counting: Callable[[ExperimentRoutes], Counting | None],
     ) -> None:
         self.services: dict[str, Service] = {}
         """By the model's name."""
         self.known = False
         """A topology has been seen."""
         self._tasks = tasks
+        self._counting = counting
         self._router = router
         self._tls = tls
         self._clock = clock
@@ -147,6 +168,10 @@ class Fleet:
             return
         service.routes = routes
         service.model, service.created, service.routing = routes.model, routes.created, routes.routing
+        if routes.experiment is None:
+            service.counting = None
+        elif service.counting is None or service.counting.id != routes.experiment.id:
+            service.counting = self._counting(routes.experiment)
         service.room.limit = routes.routing.queue.max_waiting
         service.shares = tuple(Share(version.name, version.weight) for version in routes.versions)
         old_workers, service.workers = service.workers, {}

@@ -14,6 +14,7 @@ from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.clients import AsgiClient, Client, Headers, Receive, Scope, Send
 from tandem_router.direct import EXTENSION, DirectClient, body_at_hand
 from tandem_router.exchange import Exchange, Request
+from tandem_router.experiments.trial import Trial
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Service, Version
 from tandem_router.logs import Access
@@ -107,6 +108,7 @@ class _Call:
         self._request_id = request_id(self.headers, router.entropy)
         self._model = ""
         self._version: Version | None = None
+        self._trial: Trial | None = None
         self._response_id = ""
 
     async def answer(self, body: bytes | CallFailed, client: Client) -> None:
@@ -144,10 +146,13 @@ class _Call:
         if service is None:
             message = f"The model `{wanted.model}` does not exist"
             raise CallFailed(pb.NOT_FOUND, message, reason="model_not_found", param="model")
-        version = self._version = service.version_for(self._split_key(service, wanted))
+        key = self._split_key(service, wanted)
+        version = self._version = service.version_for(key)
         if version is None:
             message = f"no worker of the model `{wanted.model}` is ready"
             raise CallFailed(pb.UNAVAILABLE, message, reason="no_worker")
+        if service.counting is not None:
+            self._trial = service.trial(version, key, sticky=key is not self._request_id)
         self._response_id = router.ids.issue(self._frontend.id_prefix, version.origin)
         prompt = wanted.prompt_json if service.routing.disaggregate_from else b""
         self._record.estimated_tokens = estimate_tokens(prompt)
@@ -242,6 +247,8 @@ class _Call:
             measures.rate.add(record.completion_tokens, seconds)
         if self._version is not None:
             self._version.measures.count(record, seconds)
+        if self._trial is not None:
+            self._trial.count(record, seconds)
         if self._router.access_log.wants(record.status, record.error):
             self._router.access_log.add(self._access(seconds))
 

@@ -139,7 +139,7 @@ class VersionMeasures:
     def count(self, record: Record, seconds: float) -> None:
         """A request of this version is over."""
         self.requests[record.status] += 1
-        self.errors += record.status >= 500 or (record.status == 200 and bool(record.error) and not record.left)
+        self.errors += record.failed
         self.prompt_tokens += record.prompt_tokens
         self.estimated_tokens += record.estimated_tokens
         self.completion_tokens += record.completion_tokens

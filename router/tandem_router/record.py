@@ -49,6 +49,11 @@ class Record(msgspec.Struct):
         """The client went away, or was cut off: no fault of a worker."""
         return self.error.startswith("client_")
 
+    @property
+    def failed(self) -> bool:
+        """It failed, by no doing of its client."""
+        return self.status >= 500 or (self.status == 200 and bool(self.error) and not self.left)
+
     def server_timing(self) -> str:
         """The value of `Server-Timing`, durations in milliseconds.
 

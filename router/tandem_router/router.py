@@ -3,18 +3,21 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
 
-from tandem_api.topology import Topology
+from tandem_api.experiments import rules
+from tandem_api.topology import ExperimentRoutes, Topology
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.discovery import Source
 from tandem_router.entropy import Pool
 from tandem_router.exchange import Exchange
+from tandem_router.experiments.counting import Counting
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Fleet
 from tandem_router.ids import ResponseIds
@@ -45,8 +48,10 @@ class Router(AbstractAsyncContextManager["Router"]):
         tracer: Tracer,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` counts seconds and never goes back; `entropy(n)` gives n random bytes."""
+        """`clock` counts seconds and never goes back; `entropy(n)` gives n random bytes; `wall` gives Unix seconds."""
+        self._wall = wall
         self.settings = settings
         self.tracer = tracer
         self.clock = clock
@@ -74,6 +79,7 @@ class Router(AbstractAsyncContextManager["Router"]):
             tls=None if self.settings.tls is None else Tls(self.settings.tls),
             clock=self.clock,
             measures=self.measures.version,
+            counting=self._count,
         )
         self._following = self._tasks.create_task(self._follow(), name="follow the topology")
         return self
@@ -94,6 +100,15 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.fleet.apply(topology)
         if self._known_since is None:
             self._known_since = self.clock()
+
+    def _count(self, experiment: ExperimentRoutes) -> Counting | None:
+        """Starts to count; what a former start counted has been reported under another name."""
+        try:
+            judged = rules(experiment.decide)
+        except ValueError as error:
+            _log.error("nothing is counted of experiment %s: %s", experiment.id, error)
+            return None
+        return Counting(experiment.id, judged, f"{self.settings.name} {self.entropy(4).hex()}", self._wall)
 
     @property
     def ready(self) -> bool:

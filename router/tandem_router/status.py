@@ -29,6 +29,7 @@ def _service(service: Service) -> ServiceStatus:
         model=service.model,
         observed=service.routes.observed if service.routes else "",
         queued=service.room.taken,
+        experiments=() if service.counting is None else (service.counting.report(),),
         versions=tuple(_version(version, weights[version.name]) for version in service.versions.values()),
     )
 

@@ -12,9 +12,17 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from tandem_api.inference_service import RoutingSpec
+from tandem_api.inference_service.experiment import Criterion
 from tandem_api.inference_service.quantities import Duration
 from tandem_api.ownership import Claim, taken
-from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
+from tandem_api.topology import (
+    ExperimentRoutes,
+    RevisionEndpoints,
+    ServiceRoutes,
+    Topology,
+    VersionRoutes,
+    WorkerEndpoint,
+)
 
 from tandem_router.discovery.objects import Endpoint, EndpointSlice, InferenceService, Object, Revision, Version
 
@@ -28,6 +36,7 @@ PORT: Final = "grpc"
 """The name that the worker protocol's port has in Services."""
 
 _DURATION: Final = TypeAdapter[float](Duration)
+_CRITERIA: Final = TypeAdapter(tuple[Criterion, ...])
 
 
 K = TypeVar("K", bound=Object)
@@ -129,9 +138,23 @@ def _routes(service: InferenceService, routing: RoutingSpec, slices: Iterable[En
         created=_unix_seconds(service.metadata.creation_timestamp),
         routing=routing,
         versions=tuple(_version(version, workers) for version in versions),
+        experiment=_experiment(service),
         queue_timeout=_queue_timeout(service),
         observed=service.metadata.resource_version,
     )
+
+
+def _experiment(service: InferenceService) -> ExperimentRoutes | None:
+    """The operator has named it in status; what is measured stands in spec."""
+    state = service.status and service.status.experiment
+    if not state or service.spec.experiment is None:
+        return None
+    try:
+        decide = _CRITERIA.validate_json(bytes(service.spec.experiment.decide) or b"[]", extra="ignore")
+    except ValidationError as error:
+        _log.error("spec.experiment.decide of %s can't be used; nothing is counted: %s", service.metadata.key, error)
+        decide = ()
+    return ExperimentRoutes(id=state.id, champion=state.champion, challenger=state.challenger, decide=decide)
 
 
 _Workers = dict[tuple[str, str], dict[str, WorkerEndpoint]]

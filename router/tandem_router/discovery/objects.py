@@ -55,18 +55,34 @@ class Rollout(msgspec.Struct, rename="camel"):
     queue_timeout: str | None = None
 
 
+class Experiment(msgspec.Struct):
+    """`spec.experiment`. `decide` stays JSON for its own type."""
+
+    decide: msgspec.Raw = msgspec.Raw()
+
+
+class ExperimentState(msgspec.Struct):
+    """Of `status.experiment`."""
+
+    id: str
+    champion: str
+    challenger: str
+
+
 class Spec(msgspec.Struct):
     """`spec`. `routing` stays JSON for its own type."""
 
     model: str | None = None
     routing: msgspec.Raw = msgspec.Raw()
     rollout: Rollout | None = None
+    experiment: Experiment | None = None
 
 
 class Status(msgspec.Struct):
     """`status`."""
 
     versions: list[Version] | None = None
+    experiment: ExperimentState | None = None
 
 
 class InferenceService(msgspec.Struct):
