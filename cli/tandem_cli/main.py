@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "bench": "Measure how fast a server answers: TTFT, ITL, TPOT, goodput.",
     "models": "List the models that a router serves.",
     "status": "Show services, versions and workers as a router sees them.",
+    "experiment": "Show an experiment, decide it again, or take it in hand.",
     "registry": "Keep models and their versions, and say which version is active.",
     "keys": "Issue, list and end API keys.",
     "plan": "Show what `up` and the operator will run for a manifest.",
