@@ -106,7 +106,7 @@ def test_an_open_loop_asks_on_time_though_answers_are_slow(delays: str):
 def test_the_routers_metrics_are_of_what_was_drawn(router: str):
     before = (
         metric(router, "tandem_router_time_to_first_token_seconds_sum"),
-        metric(router, "tandem_router_ttft_seconds_count"),
+        metric(router, "tandem_router_time_to_first_token_seconds_count"),
     )
     client = openai.OpenAI(base_url=f"{router}/v1", api_key="local")
     for _ in range(3):
