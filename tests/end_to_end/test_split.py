@@ -61,7 +61,7 @@ async def test_weights_move_only_the_users_whose_share_moves_and_no_pod(
         told = patch(cluster, manifest)
         state = await states.until(lambda state: condition(state, "Progressing").get("status") == "False", since=told)
         assert condition(state, "Progressing")["message"] == (
-            "version v3: image ghcr.io/acme/worker:typo can't be pulled (1 pod); v1, v2 still serves all traffic. "
+            "version v3: image ghcr.io/acme/worker:typo can't be pulled (1 pod); v1 and v2 still serve all traffic. "
             "Fix spec.versions[2].image or remove v3."
         )
         assert state["status"]["versions"][2]["shareMovedTo"] == ["v1", "v2"]

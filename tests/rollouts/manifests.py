@@ -9,6 +9,9 @@ from tandem_operator.planning import plan_service
 BROKEN = 7
 """The build whose image can't be pulled."""
 
+WEIGHTS: dict[int, tuple[int | None, ...]] = {1: (None,), 2: (90, 10), 3: (60, 30, 10)}
+"""Of so many versions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -52,7 +55,7 @@ class Manifests:
 
 
 def _manifest(ask: Ask) -> dict[str, Any]:
-    weights: tuple[int | None, ...] = (None,) if len(ask.versions) == 1 else (90, 10)
+    weights = WEIGHTS[len(ask.versions)]
     decode: dict[str, Any] = {"autoscaling": {"min": 1, "max": 6}} if ask.automatic else {"replicas": ask.decode}
     return {
         "apiVersion": "tandem.dev/v1alpha1",

@@ -109,6 +109,13 @@ def test_a_version_that_never_came_up_gets_no_traffic_and_status_says_who_has_it
     assert "v1 still serves all traffic" in story.condition("Progressing").message
 
 
+def test_several_versions_share_what_a_version_that_never_came_up_was_to_have() -> None:
+    story = Story(Ask(versions=(("v1", 0), ("v2", 1), ("v3", BROKEN)))).settle()
+    assert story.status.versions[2].share_moved_to == ("v1", "v2")
+    assert "; v1 and v2 still serve all traffic. Fix" in story.condition("Progressing").message
+    assert story.condition("Ready").message == "v3 can't serve: v1 and v2 have its share."
+
+
 def test_without_surge_requests_are_held_while_no_pair_is_left() -> None:
     ask = Ask(surge=0, unavailable=1)
     story = Story(ask).settle()

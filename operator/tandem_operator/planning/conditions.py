@@ -99,7 +99,8 @@ def _ready(scene: Scene) -> Finding:
         return _why_not(made, scene)
     missing = [course.name for course in scene.versions if course.weight > 0 and not course.serves]
     if missing:
-        message = f"{_names(missing)} can't serve: {_names(course.name for course in serving)} has its share."
+        has, its = ("has" if len(serving) == 1 else "have"), ("its" if len(missing) == 1 else "their")
+        message = f"{_names(missing)} can't serve: {_names(course.name for course in serving)} {has} {its} share."
         return made.yes("PartlyServing", message)
     return made.yes("Serving", "Every router has a pair of workers for every request.")
 
@@ -246,7 +247,8 @@ def _advise(scene: Scene, course: Course) -> str:
     if course.serves and course.former is not None:
         meanwhile = f"; its former revision {course.former.name} still serves"
     elif serving:
-        meanwhile = f"; {_names(one.name for one in serving)} still serves all traffic"
+        serve = "serves" if len(serving) == 1 else "serve"
+        meanwhile = f"; {_names(one.name for one in serving)} still {serve} all traffic"
     else:
         meanwhile = "; nothing serves"
     field = f".{found.field}" if found.field else ""
@@ -299,7 +301,8 @@ def _version(course: Course) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _name_taken(made: "_Made", scene: Scene) -> Finding:
