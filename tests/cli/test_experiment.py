@@ -41,7 +41,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder: `KIND.json` is what kubectl finds, `asked` what it was called with."""
     program = tmp_path / "kubectl"
     program.write_text(
-        f'#!/bin/sh\nprintf '%s\\n' "$*" >> {tmp_path}/asked\n'
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/asked\n'
         f'for kind in configmap inferenceservice; do case " $* " in *" get $kind "*) '
         f"exec cat {tmp_path}/$kind.json;; esac; done\n"
     )
