@@ -61,7 +61,8 @@ def _platform(folder: Path) -> Iterator[Release]:
         tools = find_tools(os.environ)
         plane = stack.enter_context(running_control_plane(tools, folder / "control-plane"))
         cluster = Cluster(plane.kubeconfig, tools.clients, plane)
-        stack.enter_context(running_node("node", cluster, plane, folder / "node", {}))
+        node = stack.enter_context(running_node("node", cluster, plane, folder / "node", {}))
+        cluster.kubectl("uncordon", node.name)
         yield stack.enter_context(installed(cluster, "tandem-system"))
 
 
