@@ -141,7 +141,14 @@ def _add_paths(app: RouterApp, router: Router, virtual_models: RouterModels | No
         listed = [] if virtual is None else [entry for entry in virtual.list_models() if entry["id"] not in services]
         return {"object": "list", "data": [*(_model(service) for service in services.values()), *listed]}
 
-    @app.get("/v1/models/{id:path}", summary="One model; its id may contain slashes")
+    @app.get(
+        "/v1/models/{id:path}",
+        summary="One model; its id may contain slashes",
+        responses={
+            404: {"description": "The model does not exist"},
+            503: {"description": "The router does not know its models yet"},
+        },
+    )
     async def model(id: str) -> dict[str, Any]:
         service = router.fleet.services.get(id)
         if service is None and virtual is not None and (found := virtual.find(id, Protocol.OPENAI)) is not None:

@@ -1,4 +1,4 @@
-"""A router with a prefill and a decode worker of virtual engines, as programs, and virtual models that forward to them."""
+"""A router with a prefill and a decode worker of virtual engines, as programs, and a virtual model in front of them."""
 
 from collections.abc import Iterator
 

@@ -11,12 +11,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tandem_api.surfaces.messages import count_body
 from tandem_api.worker import WorkerConfig
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from tandem_engine import tracing
-from tandem_engine.engine import Call, Facts, Outcome, Reply
+from tandem_engine.engine import Call, Facts, Outcome, Reply, say_json
 from tandem_engine.errors import CallError, EngineDead, KvGone, KvMismatch
 from tandem_engine.kv.client import KvClient
 from tandem_engine.kv.content import check_handle
@@ -53,7 +55,7 @@ class Calls:
     client: KvClient
 
     async def prefill(self, call: Call) -> Outcome:
-        request = requests.parse(call, max_tokens=self.config.max_tokens)
+        request = self._parse(call)
         if reason := requests.whole_reason(request):
             return Outcome(worker_pb2.Usage(), whole_reason=reason)
         prompts, lora = await self.serving.render(request)
@@ -86,7 +88,9 @@ class Calls:
             raise
 
     async def generate(self, call: Call, reply: Reply) -> Outcome:
-        request = requests.parse(call, max_tokens=self.config.max_tokens)
+        request = self._parse(call)
+        if isinstance(request, AnthropicCountTokensRequest):
+            return await self._count(request, reply)
         not_carried = requests.whole_reason(request) or await self._lost(call)
         run = _Run(self, call, reply, SSE if request.stream else JSON, not_carried)
         try:
@@ -105,10 +109,18 @@ class Calls:
         if isinstance(answer, AsyncGenerator):
             await _stream(answer, run.data)
         else:
-            body = answer.model_dump_json().encode()
-            for start in range(0, len(body), BODY_PIECE_BYTES):
-                run.data(body[start : start + BODY_PIECE_BYTES])
+            for start in range(0, len(answer), BODY_PIECE_BYTES):
+                run.data(answer[start : start + BODY_PIECE_BYTES])
         return Outcome(run.tap.usage(run.stats), run.tap.finish_reason, run.tap.timings())
+
+    def _parse(self, call: Call) -> requests.Request:
+        return requests.parse(call, max_tokens=self.config.max_tokens, reasons=self.serving.reasons)
+
+    async def _count(self, request: AnthropicCountTokensRequest, reply: Reply) -> Outcome:
+        prompts, _ = await self.serving.render(request)
+        tokens = sum(len(prompt["prompt_token_ids"]) for prompt in prompts)
+        say_json(reply, count_body(tokens))
+        return Outcome(worker_pb2.Usage(prompt_tokens=tokens))
 
     async def _hold(self, call: Call, prompt: Any, lora: Any, handle: kv_pb2.KvHandle) -> Outcome:
         """Computes the prompt; its KV is staged in the step that completes it."""

@@ -9,42 +9,76 @@ import json
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from pydantic import ValidationError
+from tandem_api.openai.responses import STATELESS
 from tandem_proto.tandem.v1 import worker_pb2
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMClientError
 
 from tandem_engine.engine import Call
 from tandem_engine.errors import InvalidRequest
 from tandem_engine.vllm import failures
 
-Request: TypeAlias = ChatCompletionRequest | CompletionRequest
+Request: TypeAlias = (
+    ChatCompletionRequest
+    | CompletionRequest
+    | ResponsesRequest
+    | AnthropicMessagesRequest
+    | AnthropicCountTokensRequest
+)
 
 _INTERNAL: Final = ("kv_transfer_params", "ec_transfer_params", "request_id")
 _LEAST_TOP_P: Final = 1e-6
 """vLLM takes (0, 1]; so small a share keeps the likeliest token alone, which is what 0 means."""
 
 
-def parse(call: Call, *, max_tokens: int) -> Request:
+_STATEFUL: Final = ("previous_response_id", "conversation", "background")
+_LEAST_BUDGET: Final = 1024
+"""Of tokens for thinking: less is refused, as by Anthropic."""
+
+
+def parse(call: Call, *, max_tokens: int, reasons: bool) -> Request:
     """A request that vLLM has validated.
 
     Args:
         call: as it came.
         max_tokens: the platform's cap: more is clamped, never refused.
+        reasons: the engine can bound what a model thinks.
 
     Raises:
         InvalidRequest: with the text that a client gets.
     """
+    if call.api == worker_pb2.API_EMBEDDINGS:
+        raise InvalidRequest("this model generates text: embeddings come from versions with engine.type upstream")
     body = _object(call.body)
+    asked = body.get("max_tokens")
     _clamp(body, max_tokens)
     for name in _INTERNAL:
         body.pop(name, None)
     if isinstance(extra := body.get("vllm_xargs"), dict):
         body["vllm_xargs"] = {name: value for name, value in extra.items() if name not in _INTERNAL}
-    chat = call.api == worker_pb2.API_CHAT_COMPLETIONS
-    _require_prompt(body, chat)
     try:
-        return ChatCompletionRequest.model_validate(body) if chat else CompletionRequest.model_validate(body)
+        match call.api:
+            case worker_pb2.API_CHAT_COMPLETIONS:
+                _require(body, "messages")
+                return ChatCompletionRequest.model_validate(body)
+            case worker_pb2.API_MESSAGES:
+                _check_messages(body)
+                _bound(body, asked, max_tokens, reasons)
+                return AnthropicMessagesRequest.model_validate(body)
+            case worker_pb2.API_COUNT_TOKENS:
+                _check_messages(body)
+                return AnthropicCountTokensRequest.model_validate(body)
+            case worker_pb2.API_RESPONSES:
+                _require(body, "input")
+                _refuse_state(body)
+                return ResponsesRequest.model_validate({**body, "store": False, "background": False})
+            case _:
+                if not body.get("prompt_embeds"):
+                    _require(body, "prompt")
+                return CompletionRequest.model_validate(body)
     except ValidationError as error:
         raise failures.from_validation(error) from error
     except VLLMClientError as error:
@@ -57,6 +91,8 @@ def whole_reason(request: Request) -> str:
     The decode worker computes the last prompt token alone: what asks for results of the other prompt tokens, or for
     more than one sequence of the prompt, has to be computed in one place.
     """
+    if not isinstance(request, ChatCompletionRequest | CompletionRequest):
+        return ""
     if request.echo:
         return "echo"
     if request.prompt_logprobs is not None:
@@ -93,7 +129,7 @@ def _refuse(constant: str) -> None:
 
 
 def _clamp(body: dict[str, Any], max_tokens: int) -> None:
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         if _number(value := body.get(name)):
             if value <= 0:
                 raise InvalidRequest(f"{name} must be at least 1, not {value}", param=name)
@@ -113,8 +149,50 @@ def _number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _require_prompt(body: dict[str, Any], chat: bool) -> None:
-    if chat and body.get("messages") == []:
-        raise InvalidRequest("messages must not be empty", param="messages")
-    if not chat and body.get("prompt") in ("", []) and not body.get("prompt_embeds"):
-        raise InvalidRequest("prompt must not be empty", param="prompt")
+def _require(body: dict[str, Any], name: str) -> None:
+    if body.get(name) in ("", []):
+        raise InvalidRequest(f"{name} must not be empty", param=name)
+
+
+def _check_messages(body: dict[str, Any]) -> None:
+    """What vLLM's Messages would find out too late, or never."""
+    _require(body, "messages")
+    choice, tools = body.get("tool_choice"), body.get("tools")
+    if not isinstance(choice, dict) or choice.get("type") not in ("any", "tool"):
+        return
+    if not tools:
+        raise InvalidRequest("tool_choice: needs tools", param="tool_choice")
+    names = [tool.get("name") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    if choice["type"] == "tool" and choice.get("name") not in names:
+        raise InvalidRequest("tool_choice: names a tool that is not among tools", param="tool_choice")
+
+
+def _bound(body: dict[str, Any], asked: object, max_tokens: int, reasons: bool) -> None:
+    """Brings thinking under the platform's cap, as the answer was.
+
+    A budget that fitted the answer that was asked for must not be refused because that was clamped. Where no budget
+    can be kept, the model thinks as it does: clients send a budget to any model.
+    """
+    if asked is None:
+        body["max_tokens"] = asked = max_tokens
+    thinking = body.get("thinking")
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled" or not _number(asked):
+        return
+    budget = thinking.get("budget_tokens")
+    if not _number(budget) or not _LEAST_BUDGET <= budget < asked:
+        return
+    room = body["max_tokens"] - 1
+    if not reasons or room < _LEAST_BUDGET:
+        body["thinking"] = {"type": "adaptive"}
+    else:
+        body["thinking"] = {**thinking, "budget_tokens": min(budget, room)}
+
+
+def _refuse_state(body: dict[str, Any]) -> None:
+    for name in _STATEFUL:
+        if body.get(name):
+            raise InvalidRequest(f"{name} is not supported: {STATELESS}", param=name)
+    items = body.get("input")
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            raise InvalidRequest(f"input: an item_reference can't be looked up: {STATELESS}", param="input")

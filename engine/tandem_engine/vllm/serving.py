@@ -10,12 +10,14 @@ from typing import Any, Final
 import vllm
 from starlette.requests import Request as HttpRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from tandem_engine.vllm import failures
+from tandem_engine.vllm import failures, messages, responses
 from tandem_engine.vllm.requests import Request
 from tandem_engine.vllm.stats import Watch, watch_factory
 from tandem_engine.vllm.tap import CallTap
@@ -66,7 +68,12 @@ class Serving:
             if "generate" not in tasks:
                 raise ValueError("the model does not generate text")
             await init_app_state(self._engine, self._state, self._args, tasks)
-            for each in (self._state.openai_serving_chat, self._state.openai_serving_completion):
+            for each in (
+                self._state.openai_serving_chat,
+                self._state.openai_serving_completion,
+                self._state.openai_serving_responses,
+                self._state.anthropic_serving_messages,
+            ):
                 # vLLM's own bound, which the model's folder may set: it holds for beams, too.
                 each.override_max_tokens = min(each.override_max_tokens or self._max_tokens, self._max_tokens)
         except BaseException:
@@ -88,6 +95,12 @@ class Serving:
         return bool(self.config.scheduler_config.policy == "priority")
 
     @property
+    def reasons(self) -> bool:
+        """Whether the engine can tell thinking from the rest, and so bound it; otherwise vLLM refuses a budget."""
+        reasoning = self.config.reasoning_config
+        return bool(reasoning is not None and reasoning.enabled)
+
+    @property
     def hashes_inputs(self) -> bool:
         """Whether vLLM names multimodal inputs by their content: it does so where it caches something by it."""
         cache = self.config.cache_config.enable_prefix_caching
@@ -101,8 +114,17 @@ class Serving:
             CallError: the request is refused.
         """
         try:
+            if isinstance(request, ResponsesRequest):
+                serving = self._state.openai_serving_responses
+                prompt = await responses.render(serving, request)
+                if isinstance(prompt, ErrorResponse):
+                    raise failures.from_response(prompt)
+                return [prompt], serving._maybe_get_adapters(request)
+            chat = self._state.openai_serving_chat
+            if isinstance(request, AnthropicMessagesRequest | AnthropicCountTokensRequest):
+                chat = self._state.anthropic_serving_messages
+                request = await messages.as_chat(chat, request)
             if isinstance(request, ChatCompletionRequest):
-                chat = self._state.openai_serving_chat
                 rendered = await chat.render_chat_request(request)
                 if isinstance(rendered, ErrorResponse):
                     raise failures.from_response(rendered)
@@ -117,30 +139,46 @@ class Serving:
 
     async def create(
         self, request: Request, tap: CallTap, headers: Mapping[str, str], response_id: str
-    ) -> AsyncGenerator[str, None] | Any:
-        """VLLM's answer: SSE events for a stream, else the response object, with `response_id` as its id.
+    ) -> AsyncGenerator[str, None] | bytes:
+        """VLLM's answer: SSE events for a stream, else the JSON body, with `response_id` as its id.
 
         Raises:
             CallError: the request is refused, or failed before its first event.
         """
-        chat = isinstance(request, ChatCompletionRequest)
-        prefix = "chatcmpl-" if chat else "cmpl-"  # vLLM puts it before the id it is given
-        http = _http({**headers, "x-request-id": response_id.removeprefix(prefix)})
-        serving = copy.copy(self._state.openai_serving_chat if chat else self._state.openai_serving_completion)
-        serving.engine_client = tap
         try:
-            create = serving.create_chat_completion if chat else serving.create_completion
-            answer = await create(request, http)
+            answer = await self._create(request, tap, headers, response_id)
         except Exception as error:
             raise failures.from_exception(error) from error
         _raise_if_cancelled()
         if isinstance(answer, ErrorResponse):
             raise failures.from_response(answer)
+        return answer
+
+    async def _create(
+        self, request: Request, tap: CallTap, headers: Mapping[str, str], response_id: str
+    ) -> AsyncGenerator[str, None] | bytes | ErrorResponse:
+        state = self._state
+        match request:
+            case AnthropicMessagesRequest():
+                http = _http({**headers, "x-request-id": response_id})
+                return await messages.create(_tapped(state.anthropic_serving_messages, tap), request, http, response_id)
+            case ResponsesRequest():
+                http = _http({**headers, "x-request-id": response_id})
+                return await responses.create(_tapped(state.openai_serving_responses, tap), request, http, response_id)
+            case ChatCompletionRequest():
+                prefix = "chatcmpl-"  # vLLM puts it before the id it is given
+                create = _tapped(state.openai_serving_chat, tap).create_chat_completion
+            case _:
+                prefix = "cmpl-"
+                create = _tapped(state.openai_serving_completion, tap).create_completion
+        answer = await create(request, _http({**headers, "x-request-id": response_id.removeprefix(prefix)}))
+        if isinstance(answer, ErrorResponse):
+            return answer
         if isinstance(answer, AsyncGenerator):
             return answer if response_id.startswith(prefix) else _renamed(answer, prefix + response_id, response_id)
         answer.id = response_id
         answer.kv_transfer_params = None
-        return answer
+        return bytes(answer.model_dump_json(), "utf-8")
 
     async def check(self) -> None:
         """Has the engine answer a question, which it does between two steps. It takes what a step takes.
@@ -153,6 +191,13 @@ class Serving:
             await self._engine.is_paused()
         except Exception as error:
             raise failures.from_exception(error) from error
+
+
+def _tapped(serving: Any, tap: CallTap) -> Any:
+    """A serving object of one call."""
+    own = copy.copy(serving)
+    own.engine_client = tap
+    return own
 
 
 def _http(headers: Mapping[str, str]) -> HttpRequest:

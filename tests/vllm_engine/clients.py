@@ -1,0 +1,73 @@
+"""The official clients in front of engines, without a router: what a call says becomes the HTTP response."""
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+import anthropic
+import httpx
+import openai
+from tandem_api.anthropic import errors as anthropic_errors
+from tandem_api.openai import errors as openai_errors
+from tandem_engine.engine import Call
+from tandem_engine.errors import CallError
+from tandem_proto.tandem.v1 import worker_pb2
+
+from tests.vllm_engine.engines import Pair, Recorder
+
+Answering = Callable[[Call, Recorder], Awaitable[object]]
+
+APIS = {
+    "/v1/messages": (worker_pb2.API_MESSAGES, "msg_"),
+    "/v1/messages/count_tokens": (worker_pb2.API_COUNT_TOKENS, "msgcount_"),
+    "/v1/responses": (worker_pb2.API_RESPONSES, "resp_"),
+    "/v1/chat/completions": (worker_pb2.API_CHAT_COMPLETIONS, "chatcmpl-"),
+}
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Has calls answered; `replies` are all answers so far."""
+
+    def __init__(self, answering: Answering) -> None:
+        self.replies: list[Recorder] = []
+        self._answering = answering
+        self._ids = itertools.count(1)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        api, prefix = APIS[request.url.path]
+        reply = Recorder()
+        try:
+            await self._answering(Call(f"{prefix}{next(self._ids)}", api, await request.aread()), reply)
+        except CallError as error:
+            errors = anthropic_errors if prefix.startswith("msg") else openai_errors
+            status, body = errors.failure_body(worker_pb2.ErrorCode.Name(error.code), error.message)
+            return httpx.Response(status, content=body, headers={"content-type": "application/json"})
+        self.replies.append(reply)
+        content = b"".join(reply.chunks)
+        return httpx.Response(reply.status, content=content, headers={"content-type": reply.content_type})
+
+    @property
+    def claude(self) -> anthropic.AsyncAnthropic:
+        client = httpx.AsyncClient(transport=self)
+        return anthropic.AsyncAnthropic(base_url="http://engine", api_key="k", max_retries=0, http_client=client)
+
+    @property
+    def gpt(self) -> openai.AsyncOpenAI:
+        client = httpx.AsyncClient(transport=self)
+        return openai.AsyncOpenAI(base_url="http://engine/v1", api_key="k", max_retries=0, http_client=client)
+
+
+def by(pair: Pair) -> Answering:
+    """As a router does: prefill where a transfer can carry the call, decode, release."""
+
+    async def answer(call: Call, reply: Recorder) -> None:
+        if call.api == worker_pb2.API_COUNT_TOKENS:
+            await pair.decode.generate(call, reply)
+            return
+        handle = (await pair.prefill.prefill(call)).kv
+        assert handle is not None
+        try:
+            await pair.decode.generate(Call(call.response_id, call.api, call.body, kv=handle), reply)
+        finally:
+            pair.prefill.release(handle.lease)
+
+    return answer
