@@ -36,6 +36,7 @@ bench: install  ## what the router and the KV transfer cost, beside their peers
 	$(BIN)/python -m bench
 
 bench-experiments: install  ## how soon experiments decide and how often falsely; RUNS=200 for a short look
+	$(UV) pip install --quiet savvi==0.3.1
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.experiments
 
 install: .venv/installed  ## .venv with everything: vLLM's CPU build, the demo's model, the development tools

@@ -61,8 +61,8 @@ def _shown(results: Iterable[Result]) -> Iterator[Result]:
 def _false(results: Sequence[Result], runs: int) -> Iterator[str]:
     """Share of runs with a wrong verdict."""
     yield (
-        f"Wrong verdicts, percent of {runs:,} runs of 20,000 requests each. Allowed are {100 * ALPHA:.0f}, by chance up to "
-        f"{100 * bound(runs):.1f} (binomial, 99.9 %). At margin 0 equal versions stand at the edge."
+        f"Wrong verdicts, percent of {runs:,} runs of 20,000 requests each. Allowed are {100 * ALPHA:.0f}, by chance "
+        f"up to {100 * bound(runs):.1f} (binomial, 99.9 %). At margin 0 equal versions stand at the edge."
     )
     yield ""
     yield "| traffic | metric | equal: rolled back | at the edge: rolled back | at the edge: promoted |"
@@ -93,8 +93,8 @@ def _soon(results: Sequence[Result], runs: int) -> Iterator[str]:
     """Where something is wrong."""
     methods = METHODS
     yield (
-        f"Worse challengers rolled back: after how many requests of both versions (median of {runs:,} runs), and in what "
-        "share of the runs within 20,000."
+        f"Worse challengers rolled back: after how many requests of both versions (median of {runs:,} runs), and in "
+        "what share of the runs within 20,000."
     )
     yield ""
     yield f"| traffic | challenger | {' | '.join(methods)} |"

@@ -55,6 +55,7 @@ def canary(requests: Requests, metric: str, *, in_a_row: bool = False) -> int | 
 
 def multinomial(requests: Requests, found: Outcomes, alpha: float) -> int | None:
     """After how many requests savvi's test has shown that the challenger has more bad events than its share."""
+    # `make bench-experiments` installs it; nothing else needs it, and it brings solvers along.
     from savvi.multinomial import Multinomial
 
     share = float(requests.share[0])
