@@ -3,7 +3,7 @@
 What chat has no word for is left out: what a provider runs itself, such as web search, and documents.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tandem_api.conversations import Ask
@@ -17,14 +17,16 @@ def messages_as_chat(ask: Ask) -> dict[str, Any]:
     """The body of a chat completion for a request of Messages."""
     body = _common(ask)
     body["stop"] = list(ask.stops)
-    if tools := [_anthropic_tool(tool) for tool in ask.given.get("tools") or () if "input_schema" in tool]:
+    if tools := [
+        _anthropic_tool(tool) for tool in ask.given.get("tools") or () if tool.get("input_schema") is not None
+    ]:
         body["tools"] = tools
         choice = ask.given.get("tool_choice")
         if choice is not None:
             named = {"type": "function", "function": {"name": choice.get("name")}}
             kind = choice["type"]
             body["tool_choice"] = named if kind == "tool" else _CHOICES.get(kind, kind)
-    form = (ask.given.get("output_config") or {}).get("format") or {}
+    form = _member(_member(ask.given, "output_config"), "format")
     if form.get("schema"):
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form["schema"]}}
     return body
@@ -44,7 +46,7 @@ def responses_as_chat(ask: Ask) -> dict[str, Any]:
             body["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
         elif choice is not None:
             body["tool_choice"] = choice
-    form = (ask.given.get("text") or {}).get("format") or {}
+    form = _member(_member(ask.given, "text"), "format")
     if form.get("type") == "json_schema":
         schema = {key: form[key] for key in ("name", "schema", "strict") if key in form}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -54,6 +56,12 @@ def responses_as_chat(ask: Ask) -> dict[str, Any]:
 
 
 _FUNCTION: Final = ("name", "description", "parameters", "strict")
+
+
+def _member(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object in an object; an empty one where there is something else."""
+    value = of.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _common(ask: Ask) -> dict[str, Any]:
