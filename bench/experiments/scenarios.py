@@ -10,8 +10,8 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+from tandem_api.experiments import Rule
 from tandem_operator.planning.experiments.betting import Direction, Margin
-from tandem_router.experiments.quantiles import Scale
 
 from bench.experiments import peers
 from bench.experiments.watching import Question, crossing, log_e_path, outcomes
@@ -28,8 +28,14 @@ TTFT = Question("p95 TTFT, margin 0", "ttft")
 WITHIN: Final = (
     (Question("errors, margin 0.5 %", "errorRate", Margin(absolute=0.005)), Effect(errors_absolute=0.005)),
     (Question("errors, margin a fifth", "errorRate", Margin(relative=0.2)), Effect(errors_relative=0.2)),
-    (Question("p95 TTFT, margin 50 ms", "ttft", scale=Scale(absolute=0.05)), Effect(ttft_absolute=0.05)),
-    (Question("p95 TTFT, margin 10 %", "ttft", scale=Scale(relative=0.1)), Effect(ttft_relative=0.1)),
+    (
+        Question("p95 TTFT, margin 50 ms", "ttft", scale=Rule("ttft", "ttft", value_absolute=0.05)),
+        Effect(ttft_absolute=0.05),
+    ),
+    (
+        Question("p95 TTFT, margin 10 %", "ttft", scale=Rule("ttft", "ttft", value_relative=0.1)),
+        Effect(ttft_relative=0.1),
+    ),
 )
 WORLDS: Final = (STEADY, FEW, RAMP, STICKY, STICKY_RAMP)
 WORSE: Final = (

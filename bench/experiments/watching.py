@@ -12,12 +12,13 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tandem_api.experiments import Rule
 from tandem_operator.planning.experiments.betting import NONE, RATIOS, Direction, Margin, bet
-from tandem_router.experiments.quantiles import BLOCKS, EVERY, FIRST, Scale
+from tandem_router.experiments.quantiles import BLOCKS, EVERY, FIRST
 
 from bench.experiments.worlds import Requests
 
-_UNSCALED: Final = Scale()
+_UNSCALED: Final = Rule("ttft", "ttft")
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -30,8 +31,8 @@ class Question:
     metric: Literal["errorRate", "ttft"]
     margin: Margin = NONE
     """Of the rate of bad requests."""
-    scale: Scale = _UNSCALED
-    """Of the challenger's TTFT."""
+    scale: Rule = _UNSCALED
+    """How the challenger's TTFT is scaled."""
     quantile: float = 0.95
 
 
@@ -53,7 +54,7 @@ def outcomes(requests: Requests, question: Question) -> Outcomes:
     index = (before - FIRST) // EVERY
     known = before >= FIRST
     bar = np.where(known, bars[np.maximum(index, 0)] if bars.size else np.inf, np.inf)
-    scaled = (requests.ttft - question.scale.absolute) / (1 + question.scale.relative)
+    scaled = (requests.ttft - question.scale.value_absolute) / (1 + question.scale.value_relative)
     return Outcomes(np.where(requests.challenger, scaled, requests.ttft) > bar, known)
 
 

@@ -4,13 +4,13 @@ The bar comes from the past alone. It stands still between two recomputations an
 held against, so that under "no difference" each version's requests pass it equally often, whatever the load does. It
 need not be right for that: the same bar is held against both versions.
 
-A margin scales the challenger's value before it meets the bar, which makes "within the margin" the same as "no worse".
+A margin scales the challenger's value before it meets the bar (`tandem_api.experiments.Rule`), which makes "within the
+margin" the same as "no worse".
 """
 
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 FIRST: Final = 200
@@ -19,18 +19,6 @@ EVERY: Final = 250
 """Values of the champion between two recomputations."""
 BLOCKS: Final = 16
 """How many of the latest such stretches a bar is made of: 4,000 values once all of them are full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """A margin, in the value's own unit or relative to the champion's. At most one of them is above 0."""
-
-    absolute: float = 0.0
-    relative: float = 0.0
-
-    def of(self, value: float) -> float:
-        """A challenger's value, as it is held against the champion's bar."""
-        return (value - self.absolute) / (1 + self.relative)
 
 
 class RunningQuantile:

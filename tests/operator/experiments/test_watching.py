@@ -4,9 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from tandem_api.experiments import Rule
 from tandem_operator.planning.experiments.betting import Margin, log_e
 from tandem_operator.planning.experiments.evidence import Evidence, Tally, merged
-from tandem_router.experiments.quantiles import EVERY, FIRST, RunningQuantile, Scale
+from tandem_router.experiments.quantiles import EVERY, FIRST, RunningQuantile
 
 from bench.experiments.watching import Question, log_e_path, outcomes, running_bars
 from bench.experiments.worlds import RAMP, STEADY, STICKY_RAMP, Effect
@@ -16,7 +17,7 @@ QUESTIONS = (
     Question("errors", "errorRate"),
     Question("errors within 0.5 %", "errorRate", Margin(absolute=0.005)),
     Question("errors within a fifth", "errorRate", Margin(relative=0.2)),
-    Question("p95 within 10 %", "ttft", scale=Scale(relative=0.1)),
+    Question("p95 within 10 %", "ttft", scale=Rule("ttft", "ttft", value_relative=0.1)),
 )
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tandem_router.experiments.quantiles import BLOCKS, EVERY, FIRST, RunningQuantile, Scale, nearest_rank
+from tandem_router.experiments.quantiles import BLOCKS, EVERY, FIRST, RunningQuantile, nearest_rank
 
 
 def after(values, quantile=0.95):
@@ -37,11 +37,6 @@ def test_the_quantile_is_the_smallest_value_that_enough_are_not_above(values, qu
     below = [value for value in values if value < found]
     assert len(below) < quantile * len(values)
     assert not math.isnan(found)
-
-
-def test_margins_scale_the_challengers_value():
-    assert Scale(relative=0.1).of(1.1) == pytest.approx(1.0)
-    assert Scale(absolute=0.05).of(1.05) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("quantile", [0.0, 1.0, 95.0])
