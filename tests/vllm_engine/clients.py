@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import openai
 from tandem_api.anthropic import errors as anthropic_errors
 from tandem_api.openai import errors as openai_errors
@@ -24,35 +26,44 @@ APIS = {
 }
 
 
-class Transport(httpx.AsyncBaseTransport):
-    """Has calls answered; `replies` are all answers so far."""
+class Transport:
+    """An ASGI application that has calls answered; `replies` are all answers so far."""
 
     def __init__(self, answering: Answering) -> None:
         self.replies: list[Recorder] = []
         self._answering = answering
         self._ids = itertools.count(1)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        api, prefix = APIS[request.url.path]
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        api, prefix = APIS[scope["path"]]
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        status, kind, content = await self._answer(Call(f"{prefix}{next(self._ids)}", api, body), prefix)
+        headers = [(b"content-type", kind.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, call: Call, prefix: str) -> tuple[int, str, bytes]:
         reply = Recorder()
         try:
-            await self._answering(Call(f"{prefix}{next(self._ids)}", api, await request.aread()), reply)
+            await self._answering(call, reply)
         except CallError as error:
             errors = anthropic_errors if prefix.startswith("msg") else openai_errors
             status, body = errors.failure_body(worker_pb2.ErrorCode.Name(error.code), error.message)
-            return httpx.Response(status, content=body, headers={"content-type": "application/json"})
+            return status, "application/json", body
         self.replies.append(reply)
-        content = b"".join(reply.chunks)
-        return httpx.Response(reply.status, content=content, headers={"content-type": reply.content_type})
+        return reply.status, reply.content_type, b"".join(reply.chunks)
 
     @property
     def claude(self) -> anthropic.AsyncAnthropic:
-        client = httpx.AsyncClient(transport=self)
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(self))
         return anthropic.AsyncAnthropic(base_url="http://engine", api_key="k", max_retries=0, http_client=client)
 
     @property
     def gpt(self) -> openai.AsyncOpenAI:
-        client = httpx.AsyncClient(transport=self)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(self))
         return openai.AsyncOpenAI(base_url="http://engine/v1", api_key="k", max_retries=0, http_client=client)
 
 

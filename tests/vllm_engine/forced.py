@@ -1,4 +1,4 @@
-"""A model that says what it is told to: the text goes through vLLM's own parsers and serving classes, token by token."""
+"""A model that says what it is told to: its text goes through vLLM's own parsers and serving classes by tokens."""
 
 import copy
 from collections.abc import AsyncGenerator
