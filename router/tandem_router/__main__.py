@@ -123,9 +123,10 @@ def _buckets(given: str) -> tuple[float, ...]:
 )
 @click.option("--log-level", default="info", type=click.Choice(list(LEVELS)), help="Logs are JSON lines on stderr.")
 def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
-    """Serve the OpenAI API in front of prefill and decode workers.
+    """Serve the OpenAI and Anthropic APIs in front of prefill and decode workers.
 
-    The paths: POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id},
+    The paths: POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages,
+    /v1/messages/count_tokens; GET /v1/models, /v1/models/{id},
     /healthz, /readyz, /metrics, /openapi.json, /openapi.yaml, /tandem/v1/status.
     Virtual models are behind /virtual/v1, /virtual/openai/v1 and /virtual/anthropic/v1.
 
