@@ -39,9 +39,8 @@ GREEDY = {"temperature": 0}
 ASKS: dict[str, dict[str, Any]] = {
     "text": {},
     "system": {"system": [{"type": "text", "text": "Answer briefly."}]},
-    "tool": {"tools": [SWITCH], "tool_choice": {"type": "tool", "name": "switch"}, "max_tokens": 40},
+    "tool": {"tools": [SWITCH], "tool_choice": {"type": "tool", "name": "switch"}, "max_tokens": 64},
     "any": {"tools": [SWITCH], "tool_choice": {"type": "any"}, "max_tokens": 60},
-    "cut tool": {"tools": [SWITCH], "tool_choice": {"type": "tool", "name": "switch"}, "max_tokens": 3},
     "none": {"tools": [SWITCH], "tool_choice": {"type": "none"}},
     "result": {"messages": TURNS, "tools": [SWITCH]},
     "budget": {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000},
@@ -168,7 +167,7 @@ FUNCTION = {"type": "function", "name": "switch", "parameters": SCHEMA, "strict"
 RESPONDS: dict[str, dict[str, Any]] = {
     "text": {},
     "instructions": {"instructions": "Answer briefly."},
-    "named": {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "switch"}, "max_output_tokens": 40},
+    "named": {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "switch"}, "max_output_tokens": 64},
     "schema": {
         "text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA, "strict": True}},
         "max_output_tokens": 40,
