@@ -77,9 +77,7 @@ def families(state: WorkerState) -> Iterator[Metric]:
     if drafted := totals.get("draft_tokens", 0):
         # Requirements 9.1, whose names stay as they are (16.1).
         rate = totals.get("draft_tokens_accepted", 0) / drafted
-        yield gauge(
-            "speculative_acceptance_rate", "Accepted share of the tokens speculated.", rate, prefix=""
-        )
+        yield gauge("speculative_acceptance_rate", "Accepted share of the tokens speculated.", rate, prefix="")
     for name, value in totals.items():
         if _NAME.fullmatch(name):
             text = "The engine's own count."
