@@ -31,6 +31,8 @@ def main(walls: dict[str, Any], argv: list[str]) -> None:
     _write_names(walls["names"])
     for mount in sorted(walls["mounts"], key=lambda mount: len(mount["path"].split("/"))):
         _bind(_OLD + mount["host"], mount["path"], mount["read_only"])
+    for path in _hidden(walls["needs"], [mount["path"] for mount in walls["mounts"]]):
+        _bind(_OLD + path, path, read_only=True)
     os.makedirs(walls["cwd"], exist_ok=True)
     _call("umount2", _OLD.encode(), _DETACH)
     os.rmdir(_OLD)
@@ -61,6 +63,11 @@ def _enter_root(folder: str, needs: list[str]) -> None:
     os.mkdir(root + _OLD)
     _call("pivot_root", root.encode(), (root + _OLD).encode())
     os.chdir("/")
+
+
+def _hidden(needs: list[str], mounted: list[str]) -> list[str]:
+    """Those that lie below a mount: a checkout in /tmp, where every pod has a volume."""
+    return [path for path in needs if any(f"{path}/".startswith(f"{above}/") for above in ("/tmp", *mounted))]
 
 
 def _open_way(root: str, path: str) -> None:
