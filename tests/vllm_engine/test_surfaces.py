@@ -1,5 +1,6 @@
 """Messages and Responses of a pair on real vLLM: the official clients put together of a stream what comes whole."""
 
+import json
 from typing import Any
 
 import anthropic
@@ -186,8 +187,14 @@ def output(response: Any) -> list[tuple[Any, ...]]:
     """Items without their ids."""
     items = [item.to_dict() for item in response.output]
     return [
-        (i["type"], i.get("name"), i.get("arguments"), str([p["text"] for p in i.get("content") or ()])) for i in items
+        (i["type"], i.get("name"), _value(i.get("arguments")), str([p["text"] for p in i.get("content") or ()]))
+        for i in items
     ]
+
+
+def _value(arguments: str | None) -> Any:
+    """What a call's arguments say: vLLM writes them anew in a whole answer, and as the model had them in a stream."""
+    return None if arguments is None else json.loads(arguments)
 
 
 async def both_responses(transport: Transport, **asked: Any) -> Any:
