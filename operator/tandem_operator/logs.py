@@ -2,41 +2,17 @@
 
 import logging
 import sys
-from datetime import datetime
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter as JsonLines
+from tandem_api.logs import LEVELS, JsonLines, log_to
 
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-_KOPF_FIELDS: Final = ["k8s_skip", "k8s_ref", "settings"]
+_KOPF_FIELDS: Final = ("k8s_skip", "k8s_ref", "settings")
 """What kopf hangs on its records for its own handlers."""
-
-
-class JsonFormatter(JsonLines):
-    """A log record as a JSON object: time, level, logger, message, exception, and its extra fields."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            ("levelname", "name", "message"),
-            timestamp="time",
-            rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-            reserved_attrs=[*RESERVED_ATTRS, *_KOPF_FIELDS],
-            json_default=str,
-        )
-
-    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        moment: datetime = log_data.pop("time")
-        log_data["level"] = log_data["level"].lower()
-        return {"time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), **log_data}
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Sends everything that this process logs to `stream` (stderr) as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    log_to(stream or sys.stderr, JsonLines(_KOPF_FIELDS), LEVELS[level])
     # Each event of each object, and each request, are theirs at info.
     for name in ("kopf", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)

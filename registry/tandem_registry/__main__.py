@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tandem_api.logs import LEVELS
 from tandem_api.registry import key_digest
 
 from tandem_registry.access import Keys
 from tandem_registry.database import BadUrl, Database, database_url
-from tandem_registry.logs import LEVELS, configure
+from tandem_registry.logs import configure
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

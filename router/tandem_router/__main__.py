@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tandem_api.logs import LEVELS
 from tandem_api.manifest import ManifestError
 from tandem_virtual.registry import AlreadyRegistered
 
-from tandem_router.logs import LEVELS, configure
+from tandem_router.logs import configure
 from tandem_router.measures import LATENCY_MS
 from tandem_router.settings import Settings
 from tandem_router.virtual.models import RouterModels

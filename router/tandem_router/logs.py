@@ -10,51 +10,32 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import msgspec
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter as JsonLines
+from tandem_api.logs import LEVELS, JsonLines, log_to, rfc3339
 
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 GATHER_SECONDS: Final = 0.2
 
 
 class JsonFormatter(JsonLines):
-    """A log record as a JSON object: time, level, logger, message, exception, and its extra fields, as workers log."""
+    """As all programs format it."""
 
     def __init__(self) -> None:
-        super().__init__(
-            ("levelname", "name", "message"),
-            timestamp="time",
-            rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-            # uvicorn's message once more, with colours.
-            reserved_attrs=[*RESERVED_ATTRS, "color_message"],
-            json_default=str,
-        )
-
-    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        moment: datetime = log_data.pop("time")
-        log_data["level"] = log_data["level"].lower()
-        return {"time": _rfc3339(moment), **log_data}
+        # uvicorn's message once more, with colours.
+        super().__init__(["color_message"])
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Sends everything that this process logs to `stream` (stderr) as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    log_to(stream or sys.stderr, JsonFormatter(), LEVELS[level])
     # It says every request of its own at level info.
     logging.getLogger("httpx2").setLevel(max(LEVELS[level], logging.WARNING))
 
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, with milliseconds."""
-    return _rfc3339(datetime.fromtimestamp(seconds, UTC))
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 class Access(msgspec.Struct, omit_defaults=True):

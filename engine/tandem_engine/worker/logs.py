@@ -1,44 +1,28 @@
-"""Logs as JSON, one object a line, for machines that collect them. The router's lines have the same fields."""
+"""Logs as JSON, one object a line, for machines that collect them. All programs' lines have the same fields."""
 
-import logging
-from datetime import datetime
 from typing import Any, TextIO
 
-from pythonjsonlogger import json
+from tandem_api.logs import JsonLines, log_to
 
 MAX_TEXT = 4_000
 """Characters of a message or of an exception's text."""
 
 
-class JsonFormatter(json.JsonFormatter):
-    """Time (RFC 3339), level, logger, message, exception, and every `extra` field of a record.
-
-    `fixed` fields stand in every line.
-    """
+class JsonFormatter(JsonLines):
+    """As all programs format it, with long texts cut in the middle. `fixed` fields stand in every line."""
 
     def __init__(self, **fixed: str) -> None:
-        super().__init__(
-            ("levelname", "name", "message"),
-            timestamp="time",
-            rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-            static_fields=fixed,
-            json_default=str,
-            json_ensure_ascii=False,
-        )
+        super().__init__(fixed=fixed, ascii=False)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        moment: datetime = log_data.pop("time")
-        log_data["level"] = log_data["level"].lower()
         for field in log_data.keys() & {"message", "exception"}:
             log_data[field] = _short(log_data[field])
-        return {"time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), **log_data}
+        return super().process_log_record(log_data)
 
 
 def log_as_json(stream: TextIO, level: str, **fixed: str) -> None:
     """Sends all logs of this process to `stream`, in place of where they went."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter(**fixed))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    log_to(stream, JsonFormatter(**fixed), level)
 
 
 def _short(text: str) -> str:
