@@ -11,13 +11,11 @@ from typing import Final, Literal
 from pydantic import Field
 
 from tandem_api.inference_service.base import Spec
-from tandem_api.inference_service.experiment import Criterion
+from tandem_api.inference_service.experiment import QUANTILE, Criterion
 from tandem_api.inference_service.quantities import parse_duration
 
 Metric = Literal["errorRate", "ttft", "tpot", "tokens", "score"]
 
-_QUANTILE: Final = 0.95
-"""Of latencies, where a criterion names neither quantile nor threshold."""
 _MEDIAN: Final = 0.5
 """Of lengths."""
 
@@ -51,27 +49,13 @@ class Rule:
 
 
 def rules(criteria: Iterable[Criterion]) -> tuple[Rule, ...]:
-    """In the order of the manifest.
-
-    Raises:
-        ValueError: a margin is not in the metric's unit.
-    """
-    found: list[Rule] = []
-    for criterion in criteria:
-        rule = rule_of(criterion)
-        if any(one.name == rule.name for one in found):
-            raise ValueError(f"{rule.name} decides twice: name each metric once for each quantile or threshold")
-        found.append(rule)
-    return tuple(found)
+    """In the order of the manifest, which has seen to it that margins are in their metric's unit."""
+    return tuple(rule_of(criterion) for criterion in criteria)
 
 
 def rule_of(criterion: Criterion) -> Rule:
-    """What a criterion means.
-
-    Raises:
-        ValueError: its margin is not in the metric's unit.
-    """
-    relative = float(criterion.tolerate.relative.removesuffix("%")) / 100 if criterion.tolerate.relative else 0.0
+    """What a criterion means."""
+    relative = _share(criterion.tolerate.relative)
     absolute = criterion.tolerate.absolute
     match criterion.metric:
         case "errorRate":
@@ -80,9 +64,7 @@ def rule_of(criterion: Criterion) -> Rule:
             # An outcome is 1 - score: (1 - relative) times the champion's score is the least that is allowed.
             return Rule("score", "score", mean_absolute=_share(absolute) or relative, mean_relative=-relative)
         case "tokens":
-            return Rule(
-                "tokens", "tokens", _MEDIAN, value_absolute=_number(absolute, "tokens"), value_relative=relative
-            )
+            return Rule("tokens", "tokens", _MEDIAN, value_absolute=float(absolute or 0), value_relative=relative)
         case "ttft" | "tpot":
             return _latency(criterion, absolute, relative)
 
@@ -90,7 +72,7 @@ def rule_of(criterion: Criterion) -> Rule:
 def _latency(criterion: Criterion, absolute: str | None, relative: float) -> Rule:
     metric = criterion.metric
     if criterion.threshold is None:
-        quantile = criterion.quantile or _QUANTILE
+        quantile = criterion.quantile or QUANTILE
         name = f"{metric} p{100 * quantile:g}"
         return Rule(name, metric, quantile, value_absolute=_seconds(absolute), value_relative=relative)
     name = f"{metric} above {criterion.threshold:g} s"
@@ -100,27 +82,14 @@ def _latency(criterion: Criterion, absolute: str | None, relative: float) -> Rul
     return Rule(name, metric, threshold=criterion.threshold, value_absolute=_seconds(absolute))
 
 
-def _share(absolute: str | None) -> float:
-    if absolute is None:
+def _share(text: str | None) -> float:
+    if text is None:
         return 0.0
-    if absolute.endswith("%"):
-        return float(absolute.removesuffix("%")) / 100
-    return _number(absolute, 'a share, such as "0.5%" or "0.005"')
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
 
 
-def _seconds(absolute: str | None) -> float:
-    if absolute is None:
-        return 0.0
-    if not absolute.endswith("s"):
-        raise ValueError(f'tolerate.absolute is "{absolute}": a latency needs a time, such as "50ms"')
-    return parse_duration(absolute)
-
-
-def _number(absolute: str | None, unit: str) -> float:
-    try:
-        return float(absolute or 0)
-    except ValueError:
-        raise ValueError(f'tolerate.absolute is "{absolute}": it needs {unit}') from None
+def _seconds(text: str | None) -> float:
+    return 0.0 if text is None else parse_duration(text)
 
 
 class ArmCounts(Spec):

@@ -119,7 +119,7 @@ class Fleet:
         tls: Tls | None,
         clock: Callable[[], float],
         measures: Callable[[str, str], VersionMeasures],
-        counting: Callable[[ExperimentRoutes], Counting | None],
+        counting: Callable[[ExperimentRoutes], Counting],
     ) -> None:
         self.services: dict[str, Service] = {}
         """By the model's name."""

@@ -101,14 +101,10 @@ class Router(AbstractAsyncContextManager["Router"]):
         if self._known_since is None:
             self._known_since = self.clock()
 
-    def _count(self, experiment: ExperimentRoutes) -> Counting | None:
+    def _count(self, experiment: ExperimentRoutes) -> Counting:
         """Starts to count; what a former start counted has been reported under another name."""
-        try:
-            judged = rules(experiment.decide)
-        except ValueError as error:
-            _log.error("nothing is counted of experiment %s: %s", experiment.id, error)
-            return None
-        return Counting(experiment.id, judged, f"{self.settings.name} {self.entropy(4).hex()}", self._wall)
+        incarnation = f"{self.settings.name} {self.entropy(4).hex()}"
+        return Counting(experiment.id, rules(experiment.decide), incarnation, self._wall)
 
     @property
     def ready(self) -> bool:

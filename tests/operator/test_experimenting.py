@@ -146,15 +146,6 @@ def test_the_registry_is_asked_and_then_told() -> None:
     assert made.tell.state.phase == "RolledBack"
 
 
-def test_a_margin_in_the_wrong_unit_is_said_and_keeps_the_challenger_away() -> None:
-    world = World()
-    spec = SPEC["experiment"] | {"decide": [{"metric": "ttft", "tolerate": {"absolute": "5%"}}]}
-    world.resource = service(**SPEC | {"experiment": spec})
-    world.step()
-    assert world.weights == {"v1": 100, "v2": 0}
-    assert 'needs a time, such as "50ms"' in world.concluded().message
-
-
 def test_without_an_experiment_there_is_no_condition_about_one() -> None:
     world = World()
     world.resource = service(versions=[version(**VIRTUAL)])

@@ -1,6 +1,7 @@
 """Two versions compared by what they do: `experiment`."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -9,12 +10,41 @@ from tandem_api.inference_service.quantities import Duration, Percent, PositiveD
 
 Share = Annotated[int, Field(ge=1, le=99)]
 
+QUANTILE: Final = 0.95
+"""Of latencies, where a criterion names neither quantile nor threshold."""
+
 _RISING = "weights of steps must rise from step to step"
 _ONE_SPLIT = "must have exactly one of steps, weight and shadow"
 _DECIDES = "must have `decide`, unless it is a shadow: what else would tell the versions apart?"
 _DIFFERENT = "champion and challenger must be different versions"
 _ONE_MARGIN = "must have exactly one of absolute and relative"
 _LATENCY_ONLY = "quantile and threshold are of ttft and tpot alone, and not both at once"
+_TWICE = "must name each metric once for each quantile or threshold"
+
+_SHARE: Final = r"[0-9]{1,2}(\.[0-9]+)?%|0(\.[0-9]+)?"
+_TIME: Final = r"[0-9]+(\.[0-9]+)?(ms|s)"
+_TIME_OR_SHARE: Final = rf"{_TIME}|[0-9]{{1,2}}(\.[0-9]+)?%"
+_COUNT: Final = r"[0-9]+(\.[0-9]+)?"
+_SHARE_ONLY = 'tolerate.absolute of errorRate and score is a share below 1, such as "0.5%" or "0.005"'
+_TOKENS_ONLY = 'tolerate.absolute of tokens is a number of them, such as "12"'
+_TIME_ONLY = 'tolerate.absolute of a quantile of ttft and tpot is a time, such as "50ms"'
+_EITHER = 'tolerate.absolute beside a threshold is a time, such as "50ms", or a share of the requests, such as "0.5%"'
+_PART_ONLY = "tolerate.relative of a score is less than 100%"
+
+_ABSOLUTE: Final = (
+    ("self.metric in ['errorRate', 'score']", _SHARE, _SHARE_ONLY),
+    ("self.metric == 'tokens'", _COUNT, _TOKENS_ONLY),
+    ("self.metric in ['ttft', 'tpot'] && !has(self.threshold)", _TIME, _TIME_ONLY),
+    ("self.metric in ['ttft', 'tpot'] && has(self.threshold)", _TIME_OR_SHARE, _EITHER),
+)
+"""Of which criteria, what their absolute margin looks like, and that in words."""
+_PART: Final = r"[0-9]{1,2}(\.[0-9]+)?%"
+
+
+def _matches(field: str, where: str, pattern: str) -> str:
+    """An expression for a margin of a certain shape."""
+    given = f"has(self.tolerate) && has(self.tolerate.{field})"
+    return f"!({given} && {where}) || self.tolerate.{field}.matches(r'^({pattern})$')"
 
 
 class Step(Spec):
@@ -70,7 +100,9 @@ class Criterion(Spec):
                 "(!has(self.quantile) && !has(self.threshold)) || "
                 "(self.metric in ['ttft', 'tpot'] && !(has(self.quantile) && has(self.threshold)))",
                 _LATENCY_ONLY,
-            )
+            ),
+            *((_matches("absolute", where, pattern), must) for where, pattern, must in _ABSOLUTE),
+            (_matches("relative", "self.metric == 'score'", _PART), _PART_ONLY),
         )
     )
 
@@ -91,6 +123,29 @@ class Criterion(Spec):
             raise invalid(_LATENCY_ONLY)
         return self
 
+    @model_validator(mode="after")
+    def _unit(self) -> Self:
+        absolute, relative = self.tolerate.absolute, self.tolerate.relative
+        pattern, must = self._absolute
+        if absolute is not None and re.fullmatch(pattern, absolute) is None:
+            raise invalid(must)
+        if self.metric == "score" and relative is not None and re.fullmatch(_PART, relative) is None:
+            raise invalid(_PART_ONLY)
+        return self
+
+    @property
+    def _absolute(self) -> tuple[str, str]:
+        """What its absolute margin looks like, and that in words."""
+        match self.metric:
+            case "errorRate" | "score":
+                return _SHARE, _SHARE_ONLY
+            case "tokens":
+                return _COUNT, _TOKENS_ONLY
+            case _ if self.threshold is None:
+                return _TIME, _TIME_ONLY
+            case _:
+                return _TIME_OR_SHARE, _EITHER
+
 
 class ExperimentSpec(Spec):
     """A challenger beside the champion, and what decides between them."""
@@ -101,6 +156,12 @@ class ExperimentSpec(Spec):
             ("!has(self.steps) || self.steps.map(s, s.weight).isSorted()", _RISING),
             ("has(self.shadow) || (has(self.decide) && self.decide.size() > 0)", _DECIDES),
             ("self.champion != self.challenger", _DIFFERENT),
+            (
+                "!has(self.decide) || self.decide.all(a, self.decide.exists_one(b, a.metric == b.metric && "
+                "(has(a.quantile) ? a.quantile : 0.95) == (has(b.quantile) ? b.quantile : 0.95) && "
+                "(has(a.threshold) ? a.threshold : '') == (has(b.threshold) ? b.threshold : '')))",
+                _TWICE,
+            ),
         )
     )
 
@@ -134,4 +195,7 @@ class ExperimentSpec(Spec):
             raise invalid(_DECIDES)
         if self.champion == self.challenger:
             raise invalid(_DIFFERENT)
+        asked = [(one.metric, one.quantile or QUANTILE, one.threshold) for one in self.decide]
+        if len(set(asked)) < len(asked):
+            raise invalid(_TWICE)
         return self

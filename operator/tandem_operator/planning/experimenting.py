@@ -8,7 +8,7 @@ from tandem_api.inference_service.status import ExperimentState
 
 from tandem_operator.planning.actions import Event
 from tandem_operator.planning.course import Course
-from tandem_operator.planning.experiments.conducting import Conduct, Setting, conduct, record_name
+from tandem_operator.planning.experiments.conducting import Setting, conduct, record_name
 from tandem_operator.planning.experiments.record import Record
 from tandem_operator.planning.installation import Installation
 from tandem_operator.planning.observed import Observed
@@ -27,8 +27,6 @@ class Experiment:
     inquire: str | None = None
     tell: Record | None = None
     again_after: float | None = None
-    error: str = ""
-    """Why it can't begin."""
 
 
 def experiment(
@@ -62,18 +60,13 @@ def experiment(
         kept=next((child.record for child in observed.children if (child.kind, child.name) == ("ConfigMap", name)), ""),
         recorded=observed.outcomes if installation.registry else None,
     )
-    try:
-        made: Conduct = conduct(service, spec, setting, now)
-    except ValueError as error:
-        return Experiment(None, 0, setting.kept, error=str(error))
+    made = conduct(service, spec, setting, now)
     return Experiment(made.state, made.weight, made.record, made.inquire, made.tell, made.again_after)
 
 
 def describe(service: InferenceService, found: Experiment) -> tuple[bool, str, str]:
     """Whether it has ended, why in one word, and for people what that means and what to do."""
     state = found.state
-    if found.error:
-        return False, "Invalid", f"spec.experiment.decide: {found.error}. The challenger gets no traffic."
     if state is None:
         return False, "Waiting", "The versions' revisions are not known yet."
     challenger, champion = state.challenger, state.champion

@@ -5,7 +5,7 @@ seconds, not with every request: what a router counts is in its own reports mean
 along what it reported since.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,11 +71,7 @@ class Conduct:
 
 
 def conduct(service: InferenceService, spec: ExperimentSpec, setting: Setting, now: float) -> Conduct:
-    """The next step of a service's experiment. Pure; the same again where nothing has happened.
-
-    Raises:
-        ValueError: a margin is not in its metric's unit.
-    """
+    """The next step of a service's experiment. Pure; the same again where nothing has happened."""
     last = service.status.experiment if service.status else None
     if setting.champion is None or setting.challenger is None:
         return Conduct(last, last.weight if last else 0, setting.kept)
@@ -164,8 +160,3 @@ def _again(spec: ExperimentSpec, progress: Progress, now: float, keep: float | N
 def weights(spec: ExperimentSpec, share: int) -> Mapping[str, int]:
     """By version."""
     return {spec.champion: 100 - share, spec.challenger: share}
-
-
-def reports(statuses: Iterable[tuple[ExperimentReport, ...]]) -> tuple[ExperimentReport, ...]:
-    """Those of all routers."""
-    return tuple(report for status in statuses for report in status)

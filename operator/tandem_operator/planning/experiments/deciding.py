@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tandem_operator.planning.experiments.betting import Margin, difference, log_e
+from tandem_operator.planning.experiments.betting import Margin, log_e
 from tandem_operator.planning.experiments.evidence import Evidence
 
 Verdict = Literal["harm", "benefit", "open"]
@@ -35,8 +35,6 @@ class Finding:
     champion: float | None
     """Mean outcome; None before the first."""
     challenger: float | None
-    interval: tuple[float, float]
-    """Of challenger - champion, always valid at level alpha."""
     harm: float
     """E-value against "no worse than the margin"."""
     benefit: float
@@ -72,7 +70,7 @@ def decide(questions: Mapping[str, Question], alpha: float) -> Decision:
     if not questions:
         raise ValueError("an experiment without metrics can't be decided")
     harm_from, benefit_from = len(questions) / alpha, 1 / alpha
-    findings = {metric: _find(question, alpha, benefit_from) for metric, question in questions.items()}
+    findings = {metric: _find(question, benefit_from) for metric, question in questions.items()}
     worst = max(findings, key=lambda metric: findings[metric].harm)
     if findings[worst].harm >= harm_from:
         return Decision("harm", worst, harm_from, benefit_from, findings)
@@ -80,13 +78,12 @@ def decide(questions: Mapping[str, Question], alpha: float) -> Decision:
     return Decision("benefit" if shown else "open", "", harm_from, benefit_from, findings)
 
 
-def _find(question: Question, alpha: float, benefit_from: float) -> Finding:
+def _find(question: Question, benefit_from: float) -> Finding:
     evidence, margin = question.evidence, question.margin
     benefit = log_e(evidence, margin, "benefit")
     return Finding(
         champion=evidence.mean("champion"),
         challenger=evidence.mean("challenger"),
-        interval=difference(evidence, alpha),
         harm=_exp(log_e(evidence, margin, "harm")),
         benefit=_exp(benefit),
         missing=_missing(evidence.count("challenger"), benefit, math.log(benefit_from)),

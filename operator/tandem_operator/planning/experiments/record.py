@@ -13,6 +13,7 @@ from tandem_api.inference_service.base import Spec
 from tandem_api.inference_service.experiment import ExperimentSpec
 from tandem_api.inference_service.status import ExperimentState, MetricState
 
+from tandem_operator.planning.experiments.betting import difference
 from tandem_operator.planning.experiments.deciding import Decision, Finding, decide
 from tandem_operator.planning.experiments.ledger import Ledger, questions, requests
 from tandem_operator.planning.experiments.progress import Progress, steps, weight
@@ -38,11 +39,7 @@ def experiment_id(spec: ExperimentSpec, champion: str, challenger: str) -> str:
 
 
 def judge(spec: ExperimentSpec, ledger: Ledger) -> Decision | None:
-    """The verdict on what was counted; None for a shadow without criteria.
-
-    Raises:
-        ValueError: a margin is not in its metric's unit.
-    """
+    """The verdict on what was counted; None for a shadow without criteria."""
     asked = questions(ledger, rules(spec.decide))
     return decide(asked, spec.alpha) if asked else None
 
@@ -81,7 +78,9 @@ def state(
     now: float,
     command: str,
 ) -> ExperimentState:
-    """What status says of an experiment."""
+    """What status says of an experiment. Intervals are for readers alone, and cost more than all the rest."""
+    evidence = {name: question.evidence for name, question in questions(ledger, rules(spec.decide)).items()}
+    findings = decision.findings if decision else {}
     return ExperimentState(
         id=id,
         champion=spec.champion,
@@ -97,7 +96,7 @@ def state(
         challenger_requests=requests(ledger, "challenger"),
         harm_from=_rounded(decision.harm_from) if decision else 0,
         benefit_from=_rounded(decision.benefit_from) if decision else 0,
-        metrics=tuple(_metric(name, found) for name, found in decision.findings.items()) if decision else (),
+        metrics=tuple(_metric(name, found, difference(evidence[name], spec.alpha)) for name, found in findings.items()),
         time=now,
         command=command,
     )
@@ -116,8 +115,8 @@ def load(text: str) -> Record | None:
         return None
 
 
-def _metric(name: str, found: Finding) -> MetricState:
-    low, high = found.interval
+def _metric(name: str, found: Finding, interval: tuple[float, float]) -> MetricState:
+    low, high = interval
     return MetricState(
         name=name,
         champion=None if found.champion is None else _rounded(found.champion),
