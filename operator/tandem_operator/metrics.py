@@ -5,6 +5,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
+from tandem_operator.experiment_metrics import ExperimentCollector
+
 SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -46,6 +48,8 @@ class Metrics:
             ["namespace", "service", "condition"],
             registry=self.registry,
         )
+        self.experiments = ExperimentCollector()
+        self.registry.register(self.experiments)
 
     def request(self, verb: str, kind: str, status: int, seconds: float) -> None:
         """Counts a request to the API server; status 0: there was no answer."""
@@ -58,5 +62,6 @@ class Metrics:
             self.conditions.labels(namespace, service, type).set({"True": 1, "False": 0}.get(status, -1))
 
     def forget(self, namespace: str, service: str) -> None:
-        """A service that is gone has no conditions."""
+        """Nothing is said of a service that is gone."""
         self.conditions.remove_by_labels({"namespace": namespace, "service": service})
+        self.experiments.told(namespace, service, None)

@@ -107,6 +107,8 @@ class Reconciler:
         with self._metrics.planning.time():
             views, sources = self._routers.views(), self._sources.known(key[0])
             plan = self._planner(resource, observe(self._store, key, service, views, sources), self._clock())
+        status = plan.status or resource.status
+        self._metrics.experiments.told(*key, status.experiment if status else None)
         self._routers.awaited(key, waits=plan.awaits_routers)
         for wanted in plan.resolve:
             self._sources.resolve(key, wanted)
