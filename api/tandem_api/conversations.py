@@ -21,18 +21,19 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What came of a call, as text."""
-
-    id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Image:
     """An image: a URL, or a data URL."""
 
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of a call: text, and images."""
+
+    id: str
+    text: str
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

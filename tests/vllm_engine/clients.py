@@ -1,70 +1,10 @@
-"""The official clients in front of engines, without a router: what a call says becomes the HTTP response."""
+"""A pair of engines, asked by the official clients as by a router."""
 
-import itertools
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-import anthropic
-import httpx
-import httpx2
-import openai
-from tandem_api.anthropic import errors as anthropic_errors
-from tandem_api.openai import errors as openai_errors
 from tandem_engine.engine import Call
-from tandem_engine.errors import CallError
 from tandem_proto.tandem.v1 import worker_pb2
 
-from tests.vllm_engine.engines import Pair, Recorder
-
-Answering = Callable[[Call, Recorder], Awaitable[object]]
-
-APIS = {
-    "/v1/messages": (worker_pb2.API_MESSAGES, "msg_"),
-    "/v1/messages/count_tokens": (worker_pb2.API_COUNT_TOKENS, "msgcount_"),
-    "/v1/responses": (worker_pb2.API_RESPONSES, "resp_"),
-    "/v1/chat/completions": (worker_pb2.API_CHAT_COMPLETIONS, "chatcmpl-"),
-}
-
-
-class Transport:
-    """An ASGI application that has calls answered; `replies` are all answers so far."""
-
-    def __init__(self, answering: Answering) -> None:
-        self.replies: list[Recorder] = []
-        self._answering = answering
-        self._ids = itertools.count(1)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        api, prefix = APIS[scope["path"]]
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        status, kind, content = await self._answer(Call(f"{prefix}{next(self._ids)}", api, body), prefix)
-        headers = [(b"content-type", kind.encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
-    async def _answer(self, call: Call, prefix: str) -> tuple[int, str, bytes]:
-        reply = Recorder()
-        try:
-            await self._answering(call, reply)
-        except CallError as error:
-            errors = anthropic_errors if prefix.startswith("msg") else openai_errors
-            status, body = errors.failure_body(worker_pb2.ErrorCode.Name(error.code), error.message)
-            return status, "application/json", body
-        self.replies.append(reply)
-        return reply.status, reply.content_type, b"".join(reply.chunks)
-
-    @property
-    def claude(self) -> anthropic.AsyncAnthropic:
-        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(self))
-        return anthropic.AsyncAnthropic(base_url="http://engine", api_key="k", max_retries=0, http_client=client)
-
-    @property
-    def gpt(self) -> openai.AsyncOpenAI:
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(self))
-        return openai.AsyncOpenAI(base_url="http://engine/v1", api_key="k", max_retries=0, http_client=client)
+from tests.surfaces.transport import Answering, Recorder
+from tests.vllm_engine.engines import Pair
 
 
 def by(pair: Pair) -> Answering:

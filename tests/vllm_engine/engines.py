@@ -7,7 +7,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tandem_engine.engine import Call, Counters, Outcome
 from tandem_engine.vllm import VllmEngine
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 
+from tests.surfaces.transport import Recorder
 from tests.vllm_engine.sabotage import FAULT_FILE
 
 MODEL = "tiny"
@@ -82,42 +83,6 @@ async def running(model: Path, *configs: WorkerConfig) -> AsyncIterator[list[Vll
         yield alive
     finally:
         await asyncio.gather(*(engine.__aexit__(None, None, None) for engine in alive))
-
-
-@dataclass
-class Recorder:
-    """A Reply that keeps all."""
-
-    status: int = 0
-    content_type: str = ""
-    content_bytes: int = 0
-    kv: worker_pb2.KvReport = field(default_factory=worker_pb2.KvReport)
-    chunks: list[bytes] = field(default_factory=list)
-    on_started: Callable[[], None] = lambda: None
-    on_data: Callable[[], None] = lambda: None
-
-    def started(self, status: int, content_type: str, content_bytes: int, kv: worker_pb2.KvReport) -> None:
-        assert not self.status, "started twice"
-        self.status, self.content_type, self.content_bytes, self.kv = status, content_type, content_bytes, kv
-        self.on_started()
-
-    def data(self, chunk: bytes) -> None:
-        assert self.status, "data before started"
-        self.chunks.append(chunk)
-        self.on_data()
-
-    @property
-    def json(self) -> Any:
-        body = b"".join(self.chunks)
-        assert self.content_bytes in (0, len(body))
-        return json.loads(body)
-
-    @property
-    def events(self) -> list[Any]:
-        """Of a stream; the last one must be [DONE]."""
-        lines = b"".join(self.chunks).decode().split("\n\n")
-        assert lines[-2:] == ["data: [DONE]", ""]
-        return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
 
 
 def prompt(tokens: int, seed: int = 0) -> list[int]:

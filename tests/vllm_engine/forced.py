@@ -11,8 +11,7 @@ from tandem_engine.vllm.serving import Serving
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.outputs import CompletionOutput, RequestOutput
 
-from tests.vllm_engine.clients import Answering
-from tests.vllm_engine.engines import Recorder
+from tests.surfaces.transport import Answering, Recorder
 
 
 class _Says:

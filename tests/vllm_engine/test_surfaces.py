@@ -10,7 +10,8 @@ from tandem_engine.vllm import VllmEngine
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
 from tests.surfaces.grammar import assert_message_grammar, assert_response_grammar
-from tests.vllm_engine.clients import Transport, by
+from tests.surfaces.transport import Transport
+from tests.vllm_engine.clients import by
 from tests.vllm_engine.engines import MODEL, Pair
 from tests.vllm_engine.forced import forced
 

@@ -91,7 +91,9 @@ def write_turn(turn: Turn) -> Iterator[dict[str, Any]]:
             case Text():
                 content.append({"type": "text", "text": part.text})
             case Image():
-                content.append({"type": "image_url", "image_url": {"url": part.url}})
+                content.append(_image(part))
+            case ToolResult():
+                content += map(_image, part.images)  # a tool's message is text alone
             case ToolUse():
                 function = {"name": part.name, "arguments": part.arguments}
                 calls.append({"id": part.id, "type": "function", "function": function})
@@ -100,3 +102,7 @@ def write_turn(turn: Turn) -> Iterator[dict[str, Any]]:
     if content or calls:
         message: dict[str, Any] = {"role": turn.role, "content": content or None}
         yield message | {"tool_calls": calls} if calls else message
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": image.url}}

@@ -83,7 +83,8 @@ def _part(block: Block) -> Part:
             return ToolUse(block.id, block.name, compact(block.input))
         case ToolResultBlock():
             text = "".join(inner.text for inner in block.content or () if isinstance(inner, TextBlock))
-            return ToolResult(block.tool_use_id, text)
+            images = tuple(part for inner in block.content or () if isinstance(part := _part(inner), Image))
+            return ToolResult(block.tool_use_id, text, images)
         case ThinkingBlock():
             return Thinking(block.thinking, block.signature)
         case _:
@@ -104,11 +105,18 @@ def _blocks(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
             case ToolUse():
                 yield {"type": "tool_use", "id": part.id, "name": part.name, "input": text_json.loads(part.arguments)}
             case ToolResult():
-                yield {"type": "tool_result", "tool_use_id": part.id, "content": part.text}
+                yield {"type": "tool_result", "tool_use_id": part.id, "content": _result(part)}
             case Image():
                 yield {"type": "image", "source": _source(part.url)}
             case Opaque():
                 pass
+
+
+def _result(result: ToolResult) -> str | list[dict[str, Any]]:
+    if not result.images:
+        return result.text
+    texts = (Text(result.text),) if result.text else ()
+    return list(_blocks((*texts, *result.images)))
 
 
 def _source(url: str) -> dict[str, str]:

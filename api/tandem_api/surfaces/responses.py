@@ -64,7 +64,8 @@ def _turn(item: Item, raw: Any) -> Turn:
             return Turn("assistant", (ToolUse(item.call_id, item.name, item.arguments),), raw)
         case OutputItem():
             text = "".join(part.text for part in item.output if isinstance(part, TextPart))
-            return Turn("user", (ToolResult(item.call_id, text),), raw)
+            images = tuple(Image(part.image_url) for part in item.output if isinstance(part, ImagePart))
+            return Turn("user", (ToolResult(item.call_id, text, images),), raw)
         case ReasoningItem():
             return Turn("assistant", tuple(Thinking(part.text) for part in item.content or ()), raw)
         case _:
@@ -100,6 +101,13 @@ def _write(turn: Turn) -> Iterator[dict[str, Any]]:
             case ToolUse():
                 yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
             case ToolResult():
-                yield {"type": "function_call_output", "call_id": part.id, "output": part.text}
+                yield {"type": "function_call_output", "call_id": part.id, "output": _output(part)}
             case _:
                 pass
+
+
+def _output(result: ToolResult) -> str | list[dict[str, Any]]:
+    if not result.images:
+        return result.text
+    texts = [{"type": "input_text", "text": result.text}] if result.text else []
+    return [*texts, *({"type": "input_image", "image_url": image.url} for image in result.images)]

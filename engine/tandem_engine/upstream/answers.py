@@ -1,10 +1,16 @@
-"""What an upstream answers, made into what the client gets: our id, our model's name, repaired tool calls. Pure."""
+"""What an upstream answers, made into what the client gets: its own API, our id and model, repaired calls. Pure."""
 
 import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tandem_api.anthropic.answers import MessagesEncoder
+from tandem_api.blocks import BlockWriter, MessageBlocks, ResponseBlocks
+from tandem_api.from_chat import ChatReading, ChatStream, Unreadable
 from tandem_api.openai.answers import DONE
+from tandem_api.openai.response_replies import ResponseEncoder
+from tandem_api.replies import ReplyEncoder
+from tandem_api.surfaces.messages import count_body
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_engine.errors import CallError, Unavailable
@@ -25,9 +31,10 @@ class Answering:
         asked: the request.
         model: the name that clients use.
         id: the answer's id.
+        created: Unix seconds.
     """
 
-    def __init__(self, asked: Asked, model: str, id: str) -> None:
+    def __init__(self, asked: Asked, model: str, id: str, created: int) -> None:
         self.usage = pb.Usage()
         self.finish_reason = ""
         self.over = False
@@ -35,6 +42,8 @@ class Answering:
         self._asked = asked
         self._ours = {"id": id, "model": model}
         self._held = b""
+        self._encoder, blocks = _in_words_of(asked, model, id, created)
+        self._stream = ChatStream(blocks) if blocks is not None else None
 
     def whole(self, body: bytes, dimension: int | None = None) -> bytes:
         """A whole answer; `dimension` is the length that its embeddings must have.
@@ -43,6 +52,8 @@ class Answering:
             Broken: it can't be used; the text says why.
         """
         answer = _object(body)
+        if self._asked.counts:
+            return self._counted(answer)
         if self._asked.embeds:
             answer["data"] = _placed(answer.get("data"), self._asked.inputs, dimension)
             answer["model"] = self._ours["model"]
@@ -51,7 +62,16 @@ class Answering:
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices:
             raise Broken("The upstream's answer has no choices.")
-        return self._turned(answer)
+        turned = self._turned(answer)
+        if self._encoder is None:
+            return _json(turned)
+        reading = ChatReading()
+        try:
+            for _ in reading.read(turned):
+                pass
+            return self._encoder.body(reading.reply())
+        except Unreadable as error:
+            raise Broken(f"The upstream's answer can't be read: {error}.") from error
 
     def events(self, data: bytes) -> Iterator[bytes]:
         """More bytes of a stream, as whole events for the client.
@@ -69,7 +89,7 @@ class Answering:
     def _event(self, data: bytes) -> bytes:
         if data == b"[DONE]":
             self.over = True
-            return DONE
+            return DONE if self._stream is None else self._anew(self._stream, None)
         if not data:
             return b""
         event = _object(data)
@@ -77,9 +97,25 @@ class Answering:
             raise CallError("The upstream failed in the midst of its answer.")
         only_usage = not event.get("choices") and event.get("usage") is not None
         turned = self._turned(event)
-        return b"" if only_usage and not self._asked.tells_usage else b"data: " + turned + b"\n\n"
+        if self._stream is not None:
+            return self._anew(self._stream, turned)
+        return b"" if only_usage and not self._asked.tells_usage else b"data: " + _json(turned) + b"\n\n"
 
-    def _turned(self, answer: dict[str, Any]) -> bytes:
+    def _anew(self, stream: ChatStream, chunk: dict[str, Any] | None) -> bytes:
+        """The events for a chunk, or those of the end, in the words of the client's API."""
+        try:
+            return stream.end() if chunk is None else stream.chunk(chunk)
+        except Unreadable as error:
+            raise Broken(f"The upstream's stream can't be read: {error}.") from error
+
+    def _counted(self, answer: dict[str, Any]) -> bytes:
+        tokens = answer.get("input_tokens")
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
+            raise Broken("The upstream's answer has no count of tokens.")
+        self.usage = pb.Usage(prompt_tokens=_count(tokens))
+        return count_body(tokens)
+
+    def _turned(self, answer: dict[str, Any]) -> dict[str, Any]:
         self._read_usage(answer)
         if not self._asked.tells_usage and self._asked.stream:
             answer.pop("usage", None)
@@ -93,7 +129,7 @@ class Answering:
                 if isinstance(calls, list):
                     repair_calls(calls)
             self.finish_reason = self.finish_reason or str(choice.get("finish_reason") or "")
-        return _json({**answer, **self._ours})
+        return {**answer, **self._ours}
 
     def _read_usage(self, answer: dict[str, Any]) -> None:
         usage = answer.get("usage")
@@ -108,6 +144,17 @@ class Answering:
             cached_tokens=min(cached, prompt),
             computed_tokens=max(prompt - cached, 0),
         )
+
+
+def _in_words_of(asked: Asked, model: str, id: str, created: int) -> tuple[ReplyEncoder | None, BlockWriter | None]:
+    """What writes an answer, whole and streamed, in another API than that which the upstream was asked by."""
+    if asked.ask is None or asked.counts:
+        return None, None
+    if asked.api == pb.API_MESSAGES:
+        message = MessagesEncoder(id, model)
+        return message, MessageBlocks(message)
+    response = ResponseEncoder(id, model, created, asked.ask.given)
+    return response, ResponseBlocks(response)
 
 
 def _placed(data: Any, count: int, dimension: int | None) -> list[Any]:

@@ -7,6 +7,7 @@ never tried again: a client would get two beginnings.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random, SystemRandom
@@ -45,6 +46,7 @@ class UpstreamEngine:
         environment: holds the keys.
         sleep: waits some seconds.
         random: draws how much of a delay is left out.
+        now: Unix seconds.
 
     Raises:
         ValueError: a key is missing.
@@ -59,6 +61,7 @@ class UpstreamEngine:
         environment: Mapping[str, str],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Random | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._spec = spec
         self._model = model
@@ -66,6 +69,7 @@ class UpstreamEngine:
         self._endpoints = endpoints_of(spec.endpoints, environment)
         self._sleep = sleep
         self._random = random or SystemRandom()
+        self._now = now
         self._places = asyncio.Semaphore(spec.max_in_flight)
         self._running = self._waiting = 0
         self._calls = self._retries = self._failures = 0
@@ -136,7 +140,7 @@ class UpstreamEngine:
     async def generate(self, call: Call, reply: Reply) -> Outcome:
         """See `Engine.generate`."""
         asked = read(call, self._model, self._max_tokens)
-        answering = Answering(asked, self._model, call.response_id)
+        answering = Answering(asked, self._model, call.response_id, int(self._now()))
         async with self._place(), self._taken(asked) as (endpoint, response):
             try:
                 if asked.stream:
@@ -221,7 +225,8 @@ class UpstreamEngine:
                 try:
                     response = await held.enter_async_context(request)
                     if response.status != 200:
-                        raise refused(label, response.status, response.headers, await response.content.read(MAX_ERROR))
+                        words = await response.content.read(MAX_ERROR)
+                        raise refused(label, response.status, response.headers, words, counting=asked.counts)
                 except aiohttp.ConnectionTimeoutError:
                     raise unreachable(label, "no connection in time") from None
                 except TimeoutError:

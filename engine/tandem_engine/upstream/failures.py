@@ -10,6 +10,7 @@ from typing import Final
 from tandem_engine.errors import CallError, DeadlineExceeded, InvalidRequest, Overloaded, RequestTooLarge, Unavailable
 
 _ABOUT_THE_REQUEST: Final = (400, 413, 415, 422)
+_UNKNOWN: Final = (404, 405, 501)
 _MAX_WORDS: Final = 300
 
 
@@ -34,8 +35,11 @@ def silent(label: str) -> Refused:
     return Refused(f"{label}: no answer in time", DeadlineExceeded("The upstream did not answer in time."), again=False)
 
 
-def refused(label: str, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
-    """An answer with another status than 200."""
+def refused(label: str, status: int, headers: Mapping[str, str], body: bytes, *, counting: bool = False) -> Refused:
+    """An answer with another status than 200; `counting` is what many servers do not know at all."""
+    if counting and status in _UNKNOWN:
+        error = InvalidRequest("the servers behind this model can't count tokens")
+        return Refused(f"{label}: counts no tokens", error, again=False)
     why, after = f"{label}: status {status}", _seconds(headers.get("Retry-After", ""))
     if status == 429:
         return Refused(why, Overloaded("The upstream is overloaded."), again=True, after=after)
