@@ -21,7 +21,7 @@ class BlockWriter(Protocol):
         """More of the block that has begun last."""
 
     def ends(self, reply: Reply) -> bytes:
-        """The end of the last block and of the stream; `reply` is all that was said. No block at all is an empty text."""
+        """The last events; `reply` is all that was said. Where it was no block at all, an empty text comes first."""
 
 
 class MessageBlocks:
