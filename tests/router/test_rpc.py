@@ -9,7 +9,8 @@ import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tandem_router.rpc import Call, CallEnded, frames, open_call
+from tandem_proto.http2 import frames
+from tandem_router.rpc import Call, CallEnded, open_call
 
 METHOD = "/test.Service/Session"
 LARGEST = 2**20

@@ -4,22 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final, cast
-from urllib.parse import unquote
 
 import grpc
 import hpack
 from tandem_proto.channels import Tls
+from tandem_proto.http2 import frames
+from tandem_proto.http2.calls import PREFIX, STREAM, message_size, request_headers, status, with_prefix
+from tandem_proto.http2.frames import Frame, ProtocolError
 
-from tandem_router.rpc import frames
-from tandem_router.rpc.frames import Frame, ProtocolError
-
-_STREAM: Final = 1
-"""A connection has one call."""
 _WINDOW: Final = 2**24
 """Bytes that a worker may send ahead of us. The loop always reads: this only has to be more than is under way."""
 _LARGEST_FRAME: Final = 2**20
-_PREFIX: Final = 5
-"""Bytes before each gRPC message: whether it is compressed, and its length."""
 _BEAT_SECONDS: Final = 5.0
 _QUIET_BEATS: Final = 3
 """A peer that is silent for so long, although it was asked after the first, has vanished."""
@@ -51,7 +46,7 @@ async def open_call(
         OSError: No connection, or TLS refused it.
     """
     host, _, port = address.rpartition(":")
-    call = Call(method, address, "http" if tls is None else "https", hear, largest)
+    call = Call(request_headers(method, address, encrypted=tls is not None), hear, largest)
     await asyncio.get_running_loop().create_connection(
         lambda: call,
         host.strip("[]"),
@@ -68,16 +63,9 @@ async def open_call(
 class Call(asyncio.Protocol):
     """One call on one connection."""
 
-    def __init__(self, method: str, authority: str, scheme: str, hear: Callable[[bytes], None], largest: int) -> None:
+    def __init__(self, request: list[tuple[str, str]], hear: Callable[[bytes], None], largest: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._request = [
-            (":method", "POST"),
-            (":scheme", scheme),
-            (":path", method),
-            (":authority", authority),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-        ]
+        self._request = request
         self._hear = hear
         self._largest = largest
         self._transport: asyncio.Transport
@@ -107,19 +95,19 @@ class Call(asyncio.Protocol):
         Raises:
             CallEnded: meanwhile.
         """
-        rest = memoryview(b"\0" + len(message).to_bytes(4, "big") + message)
+        rest = memoryview(with_prefix(message))
         while rest:
             await self._until_open()
             size = min(len(rest), self._frame_size, self._stream_window, self._connection_window)
             self._stream_window -= size
             self._connection_window -= size
-            self._transport.write(frames.encode(frames.DATA, 0, _STREAM, bytes(rest[:size])))
+            self._transport.write(frames.encode(frames.DATA, 0, STREAM, bytes(rest[:size])))
             rest = rest[size:]
 
     def done_writing(self) -> None:
         """Nothing more comes from this side."""
         if not self._end.done():
-            self._transport.write(frames.encode(frames.DATA, frames.END_STREAM, _STREAM))
+            self._transport.write(frames.encode(frames.DATA, frames.END_STREAM, STREAM))
 
     async def ended(self) -> CallEnded:
         """Waits until the peer ends the call, or the connection does."""
@@ -128,7 +116,7 @@ class Call(asyncio.Protocol):
     def cancel(self, why: str = "cancelled by this side") -> None:
         """Ends the call; a second time does nothing. `why` becomes its details."""
         if not self._end.done():
-            self._transport.write(frames.encode(frames.RST_STREAM, 0, _STREAM, frames.CANCEL.to_bytes(4, "big")))
+            self._transport.write(frames.encode(frames.RST_STREAM, 0, STREAM, frames.CANCEL.to_bytes(4, "big")))
             self._finish(grpc.StatusCode.CANCELLED, why)
         self._transport.close()
 
@@ -147,7 +135,7 @@ class Call(asyncio.Protocol):
             frames.PREFACE
             + frames.settings(settings)
             + frames.window_update(0, _WINDOW - frames.DEFAULT_WINDOW)
-            + frames.encode(frames.HEADERS, frames.END_HEADERS, _STREAM, headers)
+            + frames.encode(frames.HEADERS, frames.END_HEADERS, STREAM, headers)
         )
         self._open_or_shut()
         self._beat = self._loop.call_later(_BEAT_SECONDS, self._on_beat)
@@ -201,7 +189,7 @@ class Call(asyncio.Protocol):
             self._credit(stream, int.from_bytes(payload, "big") & 0x7FFF_FFFF)
         elif kind == frames.RST_STREAM:
             self._finish(grpc.StatusCode.UNAVAILABLE, f"the peer reset the call ({int.from_bytes(payload, 'big')})")
-        elif kind == frames.GOAWAY and int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF < _STREAM:
+        elif kind == frames.GOAWAY and int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF < STREAM:
             self._finish(grpc.StatusCode.UNAVAILABLE, "the peer takes no calls")
         # A later GOAWAY lets calls that run end. Other frames are none that a client has to understand.
 
@@ -209,32 +197,24 @@ class Call(asyncio.Protocol):
         self._uncredited += len(payload)
         if self._uncredited > _WINDOW // 2:
             self._transport.write(
-                frames.window_update(0, self._uncredited) + frames.window_update(_STREAM, self._uncredited)
+                frames.window_update(0, self._uncredited) + frames.window_update(STREAM, self._uncredited)
             )
             self._uncredited = 0
-        if not self._partial and len(payload) >= _PREFIX:
-            size = self._size_of(payload)
-            if len(payload) == _PREFIX + size:
+        if not self._partial and len(payload) >= PREFIX:
+            size = message_size(payload, self._largest)
+            if len(payload) == PREFIX + size:
                 # As nearly all messages come.
-                self._hear(payload[_PREFIX:])
+                self._hear(payload[PREFIX:])
                 return
         partial = self._partial
         partial += payload
-        while len(partial) >= _PREFIX:
-            end = _PREFIX + self._size_of(partial)
+        while len(partial) >= PREFIX:
+            end = PREFIX + message_size(partial, self._largest)
             if len(partial) < end:
                 return
-            message = bytes(partial[_PREFIX:end])
+            message = bytes(partial[PREFIX:end])
             del partial[:end]
             self._hear(message)
-
-    def _size_of(self, message: bytes | bytearray) -> int:
-        if message[0]:
-            raise ProtocolError("a compressed message, which was not asked for")
-        size = int.from_bytes(message[1:_PREFIX], "big")
-        if size > self._largest:
-            raise ProtocolError(f"a message of {size} bytes; {self._largest} are allowed")
-        return size
 
     def _headers(self, flags: int) -> None:
         if not flags & frames.END_HEADERS:
@@ -242,16 +222,9 @@ class Call(asyncio.Protocol):
         block, self._block = self._block, b""
         self._status |= {str(name): str(value) for name, value in self._decoder.decode(block)}
         if self._block_flags & frames.END_STREAM:
-            self._finish(*self._said())
+            self._finish(*status(self._status))
         elif self._status.get(":status", "200") != "200":
             self._finish(grpc.StatusCode.UNAVAILABLE, f"HTTP status {self._status[':status']}: no gRPC server")
-
-    def _said(self) -> tuple[grpc.StatusCode, str]:
-        """What the trailers say."""
-        number = self._status.get("grpc-status", "")
-        codes = {str(code.value[0]): code for code in grpc.StatusCode}
-        details = unquote(self._status.get("grpc-message", ""))
-        return codes.get(number, grpc.StatusCode.UNKNOWN), details
 
     def _settings(self, payload: bytes) -> None:
         for key, value in frames.settings_of(payload):

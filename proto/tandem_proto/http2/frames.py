@@ -31,7 +31,8 @@ DEFAULT_FRAME_SIZE: Final = 16_384
 CANCEL: Final = 0x8
 """Error code of a call that its client does not want any more."""
 
-_HEAD: Final = 9
+HEAD: Final = 9
+"""Bytes before a frame's payload."""
 
 
 class ProtocolError(Exception):
@@ -69,6 +70,18 @@ def window_update(stream: int, bytes: int) -> bytes:
     return encode(WINDOW_UPDATE, 0, stream, bytes.to_bytes(4, "big"))
 
 
+def head_of(head: bytes, largest: int) -> tuple[int, int, int]:
+    """Payload size, type and flags of a frame, by its first `HEAD` bytes.
+
+    Raises:
+        ProtocolError: the frame is larger than allowed.
+    """
+    size = int.from_bytes(head[:3], "big")
+    if size > largest:
+        raise ProtocolError(f"a frame of {size} bytes; {largest} are allowed")
+    return size, head[3], head[4]
+
+
 class Reader:
     """Cuts what arrives into frames. `largest`: payload bytes that we have told the peer a frame may have."""
 
@@ -85,25 +98,26 @@ class Reader:
         if self._rest:
             data = self._rest + data
         at, end = 0, len(data)
-        while end - at >= _HEAD:
-            size = int.from_bytes(data[at : at + 3], "big")
-            if size > self._largest:
-                raise ProtocolError(f"a frame of {size} bytes; {self._largest} are allowed")
-            start = at + _HEAD
+        while end - at >= HEAD:
+            start = at + HEAD
+            size, kind, flags = head_of(data[at:start], self._largest)
             if end - start < size:
                 break
-            kind, flags = data[at + 3], data[at + 4]
             stream = int.from_bytes(data[at + 5 : start], "big") & 0x7FFF_FFFF
             at = start + size
             payload = data[start:at]
             if flags & (PADDED | PRIORITY) and kind in (DATA, HEADERS):
-                payload = _bare(kind, flags, payload)
+                payload = bare(kind, flags, payload)
             yield Frame(kind, flags, stream, payload)
         self._rest = data[at:]
 
 
-def _bare(kind: int, flags: int, payload: bytes) -> bytes:
-    """Without padding and priority."""
+def bare(kind: int, flags: int, payload: bytes) -> bytes:
+    """A payload without padding and priority.
+
+    Raises:
+        ProtocolError: its padding is longer than the frame.
+    """
     start, padding = 0, 0
     if flags & PADDED:
         start, padding = 1, payload[0] if payload else 0
