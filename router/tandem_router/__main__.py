@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import time
 from itertools import pairwise
@@ -32,6 +33,12 @@ def _buckets(given: str) -> tuple[float, ...]:
     if not all(0 < a < b < float("inf") for a, b in pairwise((*bounds, bounds[-1] + 1))):
         raise click.BadParameter("the bounds must be above 0, finite, and grow from each to the next")
     return bounds
+
+
+def _base_url(given: str) -> str:
+    if given and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", given) is None:
+        raise click.BadParameter("expected http://host:port or https://host:port, and no key or password in it")
+    return given
 
 
 @click.command(context_settings={"auto_envvar_prefix": "TANDEM_ROUTER", "show_default": True, "max_content_width": 100})
@@ -104,6 +111,13 @@ def _buckets(given: str) -> tuple[float, ...]:
     show_default="no traces",
     help="Where OpenTelemetry traces go, e.g. http://collector:4317.",
 )
+@click.option(
+    "--registry-url",
+    default="",
+    show_default="no registry",
+    callback=lambda _context, _option, given: _base_url(given),
+    help="The model registry, to which /admin/* is relayed, e.g. http://tandem-registry:8090.",
+)
 @click.option("--virtual/--no-virtual", default=True, help="Serve virtual models behind /virtual.")
 @click.option("--virtual-failures", is_flag=True, help="Among them, models that fail on purpose.")
 @click.option("--virtual-listed", is_flag=True, help="They are in /v1, too, after the models that are served for real.")
@@ -129,6 +143,7 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
     The paths: POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages,
     /v1/messages/count_tokens; GET /v1/models, /v1/models/{id},
     /healthz, /readyz, /metrics, /openapi.json, /openapi.yaml, /tandem/v1/status.
+    /admin/* goes to the model registry (--registry-url).
     Virtual models are behind /virtual/v1, /virtual/openai/v1 and /virtual/anthropic/v1.
 
     Every option can be given as an environment variable, too: TANDEM_ROUTER_PORT=8080.

@@ -37,6 +37,7 @@ from tandem_router.logs import Access
 from tandem_router.metrics import CONTENT_TYPE, Exposition, RouterCollector
 from tandem_router.openapi import with_inference
 from tandem_router.parsing import FRONTENDS
+from tandem_router.relaying import ADMIN, Relay
 from tandem_router.router import Router
 from tandem_router.status import status
 from tandem_router.virtual.admin import admin_paths
@@ -59,13 +60,14 @@ class RouterApp(FastAPI):
     """
 
     def __init__(self, router: Router) -> None:
+        relay = Relay(router.settings.registry_url)
         super().__init__(
             title="Tandem router",
             version="1",
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
-            lifespan=_lifespan(router),
+            lifespan=_lifespan(router, relay),
         )
         self._platform = router
         self._inference: dict[str, Asgi] = {frontend.path: Inference(router, frontend) for frontend in FRONTENDS}
@@ -75,6 +77,7 @@ class RouterApp(FastAPI):
             self._add_virtual(router, models)
         for path, endpoint in self._inference.items():
             self.router.routes.append(Route(path, endpoint, methods=["POST"]))
+        self.router.routes.append(Route(f"{ADMIN}{{path:path}}", relay, methods=None))
         self.add_middleware(_Envelope, router=router)
         self.add_exception_handler(HTTPException, _http_error)
         self.add_exception_handler(RequestValidationError, _validation_error)
@@ -119,10 +122,10 @@ class RouterApp(FastAPI):
         return self.openapi_schema
 
 
-def _lifespan(router: Router) -> Any:
+def _lifespan(router: Router, relay: Relay) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with router:
+        async with router, relay:
             yield
 
     return lifespan
@@ -228,7 +231,10 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
 
 
 class _Envelope:
-    """Headers, counts and the access log of all paths but inference. HEAD is GET without the body."""
+    """Headers, counts and the access log of all paths but inference. HEAD is GET without the body.
+
+    Not so where another server answers: it would send the body for nothing.
+    """
 
     def __init__(self, app: Any, router: Router) -> None:
         self._app = app
@@ -255,7 +261,8 @@ class _Envelope:
                 message["headers"] = [*headers, *(header for header in common if header[0] not in own)]
             await send(message)
 
-        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        heads = scope["method"] == "HEAD" and not scope["path"].startswith(ADMIN)
+        inner = {**scope, "method": "GET"} if heads else scope
         router.measures.active += 1
         try:
             await self._app(inner, receive, enveloped)

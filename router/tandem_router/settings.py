@@ -40,5 +40,7 @@ class Settings:
     """Tell clients in `Server-Timing` what prefill and KV transfer took."""
     otlp_endpoint: str = ""
     """Where traces go, as OTLP over gRPC; empty: nowhere."""
+    registry_url: str = ""
+    """Of the model registry, to which `/admin/*` goes; empty: there is none."""
     virtual: VirtualSettings = field(default_factory=VirtualSettings)
     log_level: str = "info"
