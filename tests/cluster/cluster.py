@@ -61,6 +61,13 @@ class Cluster:
         document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.kubectl("apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-", given=document)
 
+    def make_namespace(self, name: str) -> None:
+        """Makes one in which only restricted pods are admitted. What Kubernetes puts into each is there already."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        given = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+        self.kubectl("wait", "-n", name, *given, "--for=create", "--timeout=30s")
+
     def get(self, *args: str, namespace: str = "default") -> Any:
         """An object (`"pod", "name"`), or a list of them (`"pods", "-l", "a=b"`), as parsed JSON."""
         return json.loads(self.kubectl("get", "-n", namespace, *args, "-o", "json").stdout)

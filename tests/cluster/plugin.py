@@ -86,7 +86,6 @@ def inside_cluster(cluster: Cluster) -> Iterator[None]:
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace for one test, in which only restricted pods are admitted."""
     name = f"test-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    cluster.make_namespace(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -19,6 +19,16 @@ def wait_ready(cluster: Cluster, namespace: str, name: str, seconds: float = 120
         raise AssertionError("\n".join([f"{name} is not ready", *said, *states])) from error
 
 
+def wait_complete(cluster: Cluster, namespace: str, name: str, seconds: float = 120) -> None:
+    """Waits until all workers are as the manifest wants them."""
+    reason = '{.status.conditions[?(@.type=="Progressing")].reason}'
+    cluster.kubectl(
+        *("wait", f"inferenceservice/{name}", "-n", namespace),
+        *(f"--for=jsonpath={reason}=Complete", f"--timeout={seconds}s"),
+        timeout=seconds + 30,
+    )
+
+
 def streamed_chat(url: str, model: str, question: str = "Who is there?", **options: object) -> str:
     """The text that a model answers with. Fails where the answer is not whole."""
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client:

@@ -31,11 +31,13 @@ class Following:
                     self._moved.notify_all()
 
     async def until(self, wanted: Callable[[Json], Any], *, since: int = 0, seconds: float = SECONDS) -> Json:
-        """The first state from now on, the current one included, that is as wanted. Fails with the last one.
+        """The first state that is as wanted: from now on, the current one included. Fails with the last one.
 
-        `since`: the generation of the spec that it has to be of at least.
+        What it returns may be over already: what a test asks the cluster next has to hold by itself.
+
+        `since`: the first one of this generation of the spec or a later one, though it be over already.
         """
-        seen = max(0, len(self.states) - 1)
+        seen = 0 if since else max(0, len(self.states) - 1)
         try:
             async with asyncio.timeout(seconds), self._moved:
                 while True:

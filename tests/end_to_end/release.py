@@ -11,7 +11,6 @@ from tests.cluster.tools import CHECKOUT
 NAME = "tandem"
 CHART = CHECKOUT / "charts" / "tandem"
 SAMPLES = CHECKOUT / "deploy" / "samples"
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +19,22 @@ class Release:
 
     cluster: Cluster
     namespace: str
-
-    @property
-    def url(self) -> str:
-        """Of the routers, for clients inside the cluster's network."""
-        service = self.cluster.get("service", f"{NAME}-router", namespace=self.namespace)
-        return f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/v1"
+    url: str
+    """Of the routers, for clients inside the cluster's network."""
 
 
 @contextmanager
 def installed(cluster: Cluster, namespace: str, **values: object) -> Iterator[Release]:
     """Installs the chart and waits for its pods; uninstalls it at the end. The CRD may be there of another test."""
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}})
+    cluster.make_namespace(namespace)
     told = [word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
     try:
         cluster.helm(
             *("install", NAME, str(CHART), f"--namespace={namespace}", "--wait", "--timeout=120s"),
             *("--take-ownership", "--force-conflicts", *told),
         )
-        yield Release(cluster, namespace)
+        service = cluster.get("service", f"{NAME}-router", namespace=namespace)["spec"]
+        yield Release(cluster, namespace, f"http://{service['clusterIP']}:{service['ports'][0]['port']}/v1")
     finally:
         cluster.helm("uninstall", NAME, f"--namespace={namespace}", "--ignore-not-found", "--wait", check=False)
         cluster.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -14,7 +14,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.cluster_node import ClusterNode
 from tests.cluster.tools import CHECKOUT
 from tests.end_to_end.asking import streamed_chat
-from tests.end_to_end.release import RESTRICTED, Release, installed
+from tests.end_to_end.release import Release, installed
 from tests.end_to_end.services import model, service
 
 SECRET = "tandem-mtls"
@@ -51,10 +51,9 @@ def workers(
 
 def give(cluster: Cluster, namespace: str, folder: Path) -> None:
     """Makes the namespace, and in it the Secret that is to be there."""
-    labels = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}}
     files = {name: (folder / name).read_text() for name in ("tls.crt", "tls.key", "ca.crt")}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "type": "kubernetes.io/tls"}
-    cluster.apply(labels)
+    cluster.make_namespace(namespace)
     cluster.apply({**secret, "stringData": files}, namespace=namespace)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.end_to_end.asking import streamed_chat
-from tests.end_to_end.release import NAME, RESTRICTED, installed
+from tests.end_to_end.release import NAME, installed
 from tests.end_to_end.services import model, service
 
 SECONDS = 120.0
@@ -21,7 +21,7 @@ CRD = "customresourcedefinition/inferenceservices.tandem.dev"
 def team(cluster: Cluster) -> Iterator[str]:
     """The namespace that the installation is for."""
     name = f"team-{secrets.token_hex(4)}"
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    cluster.make_namespace(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -40,7 +40,7 @@ def test_it_serves_its_namespaces_alone_and_its_end_leaves_what_people_made(
     cluster: Cluster, team: str, namespace: str
 ) -> None:
     untouched, home = names(cluster, MADE, namespace), f"tandem-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", home)
+    cluster.make_namespace(home)
     bare, made_by_none = names(cluster, OF_THE_RELEASE, home), names(cluster, MADE, team)
     with installed(cluster, home, namespaces=[team]) as release:
         for place in (namespace, team):

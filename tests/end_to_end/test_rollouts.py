@@ -42,6 +42,11 @@ class Change:
     """It reverts what has begun: the very workers of before are there in the end."""
 
 
+def placed(disk: str | None) -> Json:
+    """Where decode workers may be. The node has no disk: a change waits there until the user takes the next step."""
+    return {"decode": {"nodeSelector": {"disk": disk}} if disk else {}}
+
+
 def seeded(seed: int) -> Json:
     return {"engine": {"type": "virtual", "virtual": {**ENGINE, "seed": seed}}}
 
@@ -51,15 +56,15 @@ ALONE = (
     Change({"source": f"hf://acme/model@{COMMITS[0]}"}),
     Change(seeded(1)),
     # Reverted as soon as it has begun.
-    Change({"image": f"{IMAGE}:2"}, until=_made),
-    Change({"image": f"{IMAGE}:1"}, back=True),
+    Change({"image": f"{IMAGE}:2", **placed("fast")}, until=_made),
+    Change({"image": f"{IMAGE}:1", **placed(None)}, back=True),
     # Reverted when both serve.
     Change(seeded(2), until=_both_serve),
     Change(seeded(1)),
     # Changed once more on its way, and back.
-    Change({"source": f"hf://acme/model@{COMMITS[1]}"}, until=_made),
+    Change({"source": f"hf://acme/model@{COMMITS[1]}", **placed("fast")}, until=_made),
     Change({"image": f"{IMAGE}:3"}, until=_made),
-    Change({"image": f"{IMAGE}:1", "source": f"hf://acme/model@{COMMITS[0]}"}, back=True),
+    Change({"image": f"{IMAGE}:1", "source": f"hf://acme/model@{COMMITS[0]}", **placed(None)}, back=True),
 )
 """Ten changes of a single pair, by kubectl apply."""
 

@@ -54,13 +54,14 @@ async def test_requests_wait_while_scarce_gpus_leave_no_pair(
 
 @pytest.mark.usefixtures("two_gpus")
 async def test_who_waits_longer_than_the_queue_timeout_gets_503_and_when_to_come_again(
-    cluster: Cluster, release: Release, namespace: str
+    cluster: Cluster, cluster_node: ClusterNode, release: Release, namespace: str
 ) -> None:
     manifest = _scarce(namespace, "500ms")
     url, body = f"{release.url}/chat/completions", QUESTION.body(manifest["spec"]["model"])
     apply(cluster, manifest)
     async with following(cluster, namespace, "scarce") as states, aiohttp.ClientSession() as session:
         await states.until(complete)
+        cluster_node.offer(**{GPUS: "0"})  # the pair to come has no place until it is offered one
         manifest["spec"]["versions"][0]["image"] = f"{IMAGE}:1"
         told = patch(cluster, manifest)
         await states.until(lambda state: condition(state, "Ready").get("reason") == "Held", since=told)
@@ -68,6 +69,7 @@ async def test_who_waits_longer_than_the_queue_timeout_gets_503_and_when_to_come
             assert response.status == 503
             assert int(response.headers["retry-after"]) > 0
             assert "after 0.5 s in the queue" in (await response.json())["error"]["message"]
+        cluster_node.offer(**{GPUS: "2"})
         await states.until(complete, since=told)
         async with session.post(url, json=body) as response:
             text = (await response.json())["choices"][0]["message"]["content"]

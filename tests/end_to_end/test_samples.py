@@ -13,9 +13,9 @@ import yaml
 from tests.cli.command import tandem_up
 from tests.cluster.cluster import Cluster
 from tests.cluster.cluster_node import ClusterNode
-from tests.end_to_end.asking import streamed_chat, wait_ready
+from tests.end_to_end.asking import streamed_chat, wait_complete, wait_ready
 from tests.end_to_end.processes import Process, workers
-from tests.end_to_end.release import RESTRICTED, SAMPLES, Release, installed
+from tests.end_to_end.release import SAMPLES, Release, installed
 
 EVERY = sorted(SAMPLES.glob("*.yaml"))
 NEEDED = {
@@ -39,7 +39,7 @@ def rehearsal(cluster: Cluster, cluster_node: ClusterNode) -> Iterator[Release]:
 def applied(cluster: Cluster, rehearsal: Release) -> Iterator[str]:
     """The namespace of all samples, which start side by side."""
     name = f"samples-{secrets.token_hex(4)}"
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    cluster.make_namespace(name)
     given = [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}, "type": type, "stringData": data}
         for secret, (type, data) in NEEDED.items()
@@ -80,7 +80,7 @@ def test_a_rehearsal_on_a_laptop_starts_what_the_pods_run(cluster: Cluster, appl
     files = [SAMPLES / f"{name}.yaml" for name in COMPARED]
     services = {yaml.safe_load(file.read_text())["metadata"]["name"] for file in files}
     for service in services:
-        wait_ready(cluster, applied, service, SECONDS)
+        wait_complete(cluster, applied, service, SECONDS)
     with tandem_up(tmp_path, *(word for file in files for word in ("-f", file)), "--engine", "virtual") as up:
         started = psutil.Process(up.process.pid).children(recursive=True)
         laptop = sorted((_essence(process) for process in workers("default", started)), key=repr)
