@@ -23,12 +23,14 @@ from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_virtual.registry import Protocol
 
 from tandem_router.clients import Message, Receive, Scope, Send
-from tandem_router.failures import RETRY_SECONDS
+from tandem_router.experiments.feedback import SCHEMA, Feedback
+from tandem_router.failures import RETRY_SECONDS, CallFailed
 from tandem_router.fleet import Service
 from tandem_router.inference import (
     NO_STORE,
     SECURITY_HEADERS,
     Inference,
+    read_body,
     is_anthropic,
     request_id,
     request_id_headers,
@@ -138,6 +140,10 @@ def _add_paths(app: RouterApp, router: Router, virtual_models: RouterModels | No
     def exposition() -> Exposition:
         return Exposition(RouterCollector(router.measures, router.fleet))
 
+    @cache
+    def scores() -> Feedback:
+        return Feedback(router.ids, router.fleet, router.measures)
+
     @app.get("/v1/models", summary="The models that are served here, ready or not")
     async def models() -> dict[str, Any]:
         services = router.fleet.services
@@ -162,6 +168,24 @@ def _add_paths(app: RouterApp, router: Router, virtual_models: RouterModels | No
         if service is None:
             raise ModelNotFound(id)
         return _model(service)
+
+    @app.post(
+        "/v1/feedback",
+        summary="Say what an answer is worth: a score for a response's id, once",
+        openapi_extra=SCHEMA,
+        responses={
+            400: {"description": "The request is wrong: what, and in which member"},
+            404: {"description": "The id is none of a response of this service"},
+            409: {"description": "The response has another score"},
+            410: {"description": "The experiment in which the response was given is over"},
+        },
+    )
+    async def feedback(request: Request) -> dict[str, Any]:
+        try:
+            body = await read_body(request.scope, request.receive, dict(request.scope["headers"]), router.settings)
+        except CallFailed as failure:
+            raise HTTPException(413 if failure.code == pb.REQUEST_TOO_LARGE else 400, failure.message) from None
+        return scores().take(body)
 
     @app.get("/healthz", summary="The process lives")
     async def healthz() -> dict[str, str]:

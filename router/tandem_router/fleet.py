@@ -104,8 +104,8 @@ class Service:
             return None
         if not 0 < challenger.weight < 100 or not champion.ready or not challenger.ready:
             return None
-        hashed = fnv1a_64((experiment.id + key).encode()) if sticky else None
-        return Trial(self.counting, challenger.weight, version is challenger, hashed)
+        hashed = fnv1a_64((experiment.id + key).encode()) if sticky or self.counting.scored else None
+        return Trial(self.counting, challenger.weight, version is challenger, hashed, sticky)
 
 
 class Fleet:

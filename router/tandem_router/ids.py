@@ -25,6 +25,10 @@ class Origin:
     service: str
     version: str
     experiment: str = ""
+    weight: int = 0
+    """Percent of the traffic that the challenger had then."""
+    key: str = ""
+    """What the version was drawn by: the split's hash, as 16 hexadecimal digits. Empty where no score will count."""
 
 
 class ResponseIds:
@@ -58,8 +62,11 @@ class ResponseIds:
         nonce, mac, fields = raw[:_NONCE], raw[_NONCE : _NONCE + _MAC], raw[_NONCE + _MAC :]
         if not hmac.compare_digest(mac, self._mac(prefix, nonce, fields)):
             return None
-        service, version, experiment = fields.decode().split(_SEPARATOR)
-        return Origin(service, version, experiment)
+        service, version, *trial = fields.decode().split(_SEPARATOR)
+        if not trial:
+            return Origin(service, version)
+        experiment, weight, key = trial
+        return Origin(service, version, experiment, int(weight), key)
 
     def _mac(self, prefix: str, nonce: bytes, fields: bytes) -> bytes:
         state = self._keyed.copy()
@@ -68,4 +75,7 @@ class ResponseIds:
 
 
 def _fields(origin: Origin) -> bytes:
-    return _SEPARATOR.join((origin.service, origin.version, origin.experiment)).encode()
+    fields = [origin.service, origin.version]
+    if origin.experiment:
+        fields += [origin.experiment, str(origin.weight), origin.key]
+    return _SEPARATOR.join(fields).encode()

@@ -153,7 +153,8 @@ class _Call:
             raise CallFailed(pb.UNAVAILABLE, message, reason="no_worker")
         if service.counting is not None:
             self._trial = service.trial(version, key, sticky=key is not self._request_id)
-        self._response_id = router.ids.issue(self._frontend.id_prefix, version.origin)
+        origin = version.origin if self._trial is None else self._trial.origin(version.origin)
+        self._response_id = router.ids.issue(self._frontend.id_prefix, origin)
         prompt = wanted.prompt_json if service.routing.disaggregate_from else b""
         self._record.estimated_tokens = estimate_tokens(prompt)
         request = Request(self._frontend, body, prompt, self._response_id)

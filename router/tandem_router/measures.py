@@ -18,6 +18,7 @@ SECONDS: Final = (
     *(1.0, 1.5, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
 )
 """Buckets of all other durations."""
+SCORES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 EWMA_ALPHA: Final = 0.1
 RATE_SECONDS: Final = 60
 """Over which the generation rate rolls."""
@@ -135,6 +136,7 @@ class VersionMeasures:
         self.held = Distribution()
         self.prefill = Distribution()
         self.kv_transfer = Distribution()
+        self.score = Distribution(SCORES)
 
     def count(self, record: Record, seconds: float) -> None:
         """A request of this version is over."""

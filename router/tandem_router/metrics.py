@@ -86,6 +86,7 @@ class RouterCollector(Collector):
             ("held_seconds", "Wait of requests that came while their version had no pair.", "held"),
             ("prefill_seconds", "Prefill as the router saw it.", "prefill"),
             ("kv_transfer_seconds", "KV transfers.", "kv_transfer"),
+            ("score", "What clients posted back for answers.", "score"),
         ):
             histogram = HistogramMetricFamily(f"tandem_router_{name}", text, labels=_VERSION)
             for v in self._measures.versions.values():

@@ -3,6 +3,9 @@
 A request counts where both versions could have served it: one that came to the champion because the challenger was
 down says nothing about their difference. Requests with a sticky key count by that key (its first outcome, and its first
 bad one), the others each for itself.
+
+A score comes later, perhaps to another router, and perhaps twice. So it always counts by what the request was drawn by,
+as its response id tells: whoever merges the reports takes each only once.
 """
 
 from collections import Counter
@@ -15,7 +18,9 @@ from tandem_api.experiments import ArmCounts, ExperimentReport, MetricReport, Ru
 from tandem_router.experiments.quantiles import RunningQuantile
 
 KEYS: Final = 8192
-"""Entries of sticky keys that a router keeps and reports; beyond them it keeps every other key."""
+"""Entries of keys that a router keeps and reports; beyond them it keeps every other key."""
+SCORE_DIGITS: Final = 3
+"""To which scores count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ class Counting:
         self._shares: dict[int, _Share] = {}
         self._bars = [RunningQuantile(rule.quantile) if rule.quantile else None for rule in self._rules]
         self._report: ExperimentReport | None = None
+        self.scored = any(rule.metric == "score" for rule in self._rules)
+        """Scores decide."""
 
     def count(self, weight: int, challenger: bool, key: int | None, seen: Seen) -> None:
         """A request that came while the challenger had `weight` percent.
@@ -90,10 +97,7 @@ class Counting:
             key: The split's hash of its sticky key; None: it had none.
             seen: What became of it.
         """
-        self._report = None
-        share = self._shares.get(weight)
-        if share is None:
-            share = self._shares[weight] = _Share([_Tally() for _ in self._rules])
+        share = self._share_of(weight)
         share.challenger += challenger
         share.champion += not challenger
         name = None if key is None else f"{key:016x}"
@@ -110,6 +114,19 @@ class Counting:
                 (tally.challenger if challenger else tally.champion)[outcome] += 1
             elif sampled(name, self._sampling):
                 self._count_key(tally, name, outcome)
+                self._count_bad(tally, name, outcome)
+
+    def score(self, weight: int, key: str, score: float) -> None:
+        """What somebody thinks of an answer.
+
+        Args:
+            weight: The challenger's percent when the request came.
+            key: The split's hash of what it was drawn by; who answered follows from both.
+            score: From 0 to 1, the best.
+        """
+        for rule, tally in zip(self._rules, self._share_of(weight).rules, strict=True):
+            if rule.metric == "score" and sampled(key, self._sampling):
+                self._count_key(tally, key, round(1 - score, SCORE_DIGITS))
 
     def report(self) -> ExperimentReport:
         """All of it, for whoever merges it with those of other routers."""
@@ -126,11 +143,25 @@ class Counting:
         if key not in tally.first:
             tally.first[key] = (self._now(), outcome)
             self._entries += 1
-        if outcome and key not in tally.bad:
+            self._fit()
+
+    def _count_bad(self, tally: _Tally, key: str, outcome: float) -> None:
+        if outcome and key not in tally.bad and sampled(key, self._sampling):
             tally.bad[key] = self._now()
             self._entries += 1
+            self._fit()
+
+    def _fit(self) -> None:
         while self._entries > self._keys:
             self._thin()
+
+    def _share_of(self, weight: int) -> _Share:
+        """To be added to."""
+        self._report = None
+        share = self._shares.get(weight)
+        if share is None:
+            share = self._shares[weight] = _Share([_Tally() for _ in self._rules])
+        return share
 
     def _thin(self) -> None:
         self._sampling += 1

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tandem_router.experiments.counting import Counting, Seen
+from tandem_router.ids import Origin
 from tandem_router.record import Record
 
 
@@ -15,10 +16,17 @@ class Trial:
     """The challenger's percent when it was drawn."""
     challenger: bool
     key: int | None
-    """The split's hash of its sticky key; None: it had none."""
+    """The split's hash of what it was drawn by; None where nobody asks: it has no sticky key, and no score counts."""
+    sticky: bool
+    """It was drawn by a key that others may share."""
+
+    def origin(self, version: Origin) -> Origin:
+        """What its response id says: enough to count a score that comes back for it."""
+        key = f"{self.key:016x}" if self.key is not None and self.counting.scored else ""
+        return Origin(version.service, version.version, self.counting.id, self.weight, key)
 
     def count(self, record: Record, seconds: float) -> None:
-        self.counting.count(self.weight, self.challenger, self.key, seen(record, seconds))
+        self.counting.count(self.weight, self.challenger, self.key if self.sticky else None, seen(record, seconds))
 
 
 def seen(record: Record, seconds: float) -> Seen:

@@ -2,10 +2,21 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tandem_api.experiments import ArmCounts, ExperimentReport, MetricReport, ShareReport, on_challenger, sampled
-from tandem_operator.planning.experiments.ledger import bounded, evidence, merge, requests
+from tandem_api.experiments import (
+    ArmCounts,
+    ExperimentReport,
+    MetricReport,
+    ShareReport,
+    on_challenger,
+    rules,
+    sampled,
+)
+from tandem_api.inference_service.experiment import Criterion
+from tandem_operator.planning.experiments.deciding import decide
+from tandem_operator.planning.experiments.ledger import bounded, evidence, merge, questions, requests
 
 KEYS = st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
 COUNTS = st.dictionaries(st.sampled_from([0.0, 0.5, 1.0]), st.integers(1, 9))
@@ -114,3 +125,20 @@ def test_the_share_of_keys_is_the_challengers():
     assert 150 < sum(on_challenger(key, 5) for key in keys) < 250
     assert not any(on_challenger(key, 0) for key in keys)
     assert all(on_challenger(key, 100) for key in keys)
+
+
+def scored(weight: int, champion: float, challenger: float, keys: int) -> ExperimentReport:
+    """Scores of answers, as outcomes, by what each was drawn by."""
+    first = {}
+    for number in range(keys):
+        key = f"{number:016x}"
+        first[key] = (float(number), challenger if on_challenger(key, weight) else champion)
+    metric = MetricReport(name="score", first=first)
+    return ExperimentReport(id="e", incarnation="r", shares=(ShareReport(weight=weight, metrics=(metric,)),))
+
+
+@pytest.mark.parametrize(("challenger", "verdict"), [(0.35, "harm"), (0.1, "open"), (0.02, "benefit")])
+def test_scores_decide_by_their_mean_and_not_by_who_is_not_perfect(challenger: float, verdict: str) -> None:
+    asked = questions((scored(50, 0.1, challenger, 4000),), rules([Criterion(metric="score")]))
+    assert asked["score"].evidence.first_bad is None
+    assert decide(asked, 0.05).verdict == verdict

@@ -53,16 +53,24 @@ def requests(ledger: Ledger, arm: Arm, weight: int | None = None) -> int:
 def questions(ledger: Ledger, rules: Iterable[Rule]) -> dict[str, Question]:
     """What the bets are about, by the rules' names."""
     return {
-        rule.name: Question(Margin(rule.mean_absolute, rule.mean_relative), evidence(ledger, rule.name))
+        rule.name: Question(
+            Margin(rule.mean_absolute, rule.mean_relative), evidence(ledger, rule.name, events=rule.metric != "score")
+        )
         for rule in rules
     }
 
 
-def evidence(ledger: Ledger, name: str) -> Evidence:
-    """All that is known about one metric."""
+def evidence(ledger: Ledger, name: str, *, events: bool = True) -> Evidence:
+    """All that is known about one metric.
+
+    Args:
+        ledger: What was counted.
+        name: The rule's.
+        events: An outcome is good or bad: then each key's first bad one says more. Of scores, many lie between.
+    """
     sampling = max((report.sampling for report in ledger), default=0)
     outcomes: dict[tuple[int, Arm], Counter[float]] = {}
-    events: dict[tuple[int, Arm], Counter[float]] = {}
+    bad_events: dict[tuple[int, Arm], Counter[float]] = {}
     first: dict[str, tuple[float, int, float]] = {}
     bad: dict[str, tuple[float, int]] = {}
     sticky = False
@@ -70,7 +78,7 @@ def evidence(ledger: Ledger, name: str) -> Evidence:
         sticky = sticky or bool(metric.first)
         for arm, counts in _arms(metric.single):
             outcomes.setdefault((share.weight, arm), Counter()).update(counts)
-            events.setdefault((share.weight, arm), Counter()).update({1.0: counts.get(1.0, 0)})
+            bad_events.setdefault((share.weight, arm), Counter()).update({1.0: counts.get(1.0, 0)})
         for key, (time, value) in metric.first.items():
             first[key] = min(first.get(key, (time, share.weight, value)), (time, share.weight, value))
         for key, time in metric.bad.items():
@@ -80,8 +88,8 @@ def evidence(ledger: Ledger, name: str) -> Evidence:
             outcomes.setdefault((weight, _arm(key, weight)), Counter())[value] += 1
     for key, (_, weight) in bad.items():
         if sampled(key, sampling):
-            events.setdefault((weight, _arm(key, weight)), Counter())[1.0] += 1
-    return Evidence(_tallies(outcomes), _tallies(events) if sticky else None)
+            bad_events.setdefault((weight, _arm(key, weight)), Counter())[1.0] += 1
+    return Evidence(_tallies(outcomes), _tallies(bad_events) if sticky and events else None)
 
 
 def _both(one: ExperimentReport, other: ExperimentReport) -> ExperimentReport:
