@@ -163,11 +163,14 @@ def test_a_pod_that_ends_is_ready_as_long_as_it_runs(pods: Pods) -> None:
 
 
 def test_a_pod_deleted_by_force_leaves_no_process(pods: Pods) -> None:
-    pods.ready("forced", container("sh", "-c", "echo $$; trap '' TERM; while true; do sleep 0.1; done"))
-    pods.until("forced", lambda _: pods.log("forced") != "")
-    process = int(pods.log("forced"))
+    script = "trap '' TERM; setsid sleep 1000 & own=$!; sleep 1000 & echo $$ $own $!; wait"
+    pods.ready("forced", container("sh", "-c", script))
+    pods.until("forced", lambda _: pods.log("forced").endswith("\n"))
+    processes = [psutil.Process(int(word)) for word in pods.log("forced").split()]
+    assert [process.name() for process in processes] == ["sh", "sleep", "sleep"]
     pods.cluster.kubectl("delete", "pod", "forced", "-n", pods.namespace, "--force", "--grace-period=0")
-    until_gone(process)
+    for process in processes:
+        until_gone(process)
 
 
 def test_kubectl_shows_logs(pods: Pods) -> None:
@@ -203,8 +206,8 @@ def ended(found: dict[str, Any]) -> bool:
     return phase(found) in ("Succeeded", "Failed")
 
 
-def until_gone(process: int) -> None:
+def until_gone(process: psutil.Process) -> None:
     deadline = time.monotonic() + 30
-    while psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
+    while process.is_running():  # never one that has its number afterwards
+        assert time.monotonic() < deadline, process
         time.sleep(0.05)
