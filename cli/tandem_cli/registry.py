@@ -23,6 +23,8 @@ _HINTS: Final = {
     "insufficient_scope": "give a key with scope admin: --key-file FILE, or TANDEM_API_KEY",
     "precondition_failed": "somebody changed it at this moment: look with `tandem registry show`, then try again",
     "database_unavailable": "see the registry's logs; serving is not affected",
+    "registry_unavailable": "see whether the registry runs, and its logs; serving is not affected",
+    "no_registry": "name a router that has one, or the registry itself: --url, TANDEM_URL",
     "nothing_active": "`tandem registry activate NAME VERSION` makes one active",
     "nothing_before": "`tandem registry history NAME` shows what was active; `activate` takes any version",
     "version_active": "`tandem registry activate NAME VERSION` with another version first",
@@ -30,7 +32,13 @@ _HINTS: Final = {
 }
 """By the error's code: what to do on this command line."""
 
+_AWAY: Final = frozenset({502, 503, 504})
+
 T = TypeVar("T", bound=BaseModel)
+
+
+class Away(Failed):
+    """The registry, or what it needs, can't be asked at this moment; the router before it says so."""
 
 
 class Registry:
@@ -103,7 +111,8 @@ def checked(answer: httpx.Response) -> httpx.Response:
             f"{answer.url} answered with status {answer.status_code}",
             "is it a Tandem router with a registry, or a registry? See its logs",
         )
-    raise Failed(message, _HINTS.get(code, ""))
+    kind = Away if answer.status_code in _AWAY else Failed
+    raise kind(message, _HINTS.get(code, ""))
 
 
 def refusal(answer: httpx.Response) -> tuple[str, str]:

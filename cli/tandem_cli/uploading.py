@@ -15,7 +15,7 @@ import httpx
 from tandem_api.registry import Artifact, Format, NewArtifact, NewFile, NewUpload, Upload
 
 from tandem_cli.failing import Failed
-from tandem_cli.registry import REPOSITORY, Registry, checked, refusal
+from tandem_cli.registry import REPOSITORY, Away, Registry, checked, refusal
 
 _PIECE: Final = 1 << 20
 _ATTEMPTS: Final = 6
@@ -123,7 +123,7 @@ class _FileUpload:
             reached = upload.offset
             try:
                 upload = self._send(upload)
-            except httpx.TransportError:
+            except (httpx.TransportError, Away):
                 upload = self._patiently(lambda: self._look(id))
             failures = 0 if upload.offset > reached else failures + 1
             if failures >= _ATTEMPTS:
@@ -138,7 +138,7 @@ class _FileUpload:
         for attempt in range(_ATTEMPTS):
             try:
                 return ask()
-            except httpx.TransportError:
+            except (httpx.TransportError, Away):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 self._sleep(0.5 * 2**attempt)

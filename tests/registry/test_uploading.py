@@ -30,6 +30,21 @@ class Cutting(httpx.BaseTransport):
         return self.inner.handle_request(request)
 
 
+class Away(httpx.BaseTransport):
+    """A router whose registry is away for some of the requests."""
+
+    def __init__(self) -> None:
+        self.inner = httpx.HTTPTransport()
+        self.asked = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.asked in (1, 3, 4, 8):  # A begin, a piece, the look after it; a piece of the other file.
+            error = {"message": "the registry does not answer", "type": "server_error", "param": None, "code": "x"}
+            return httpx.Response(503, json={"error": error}, request=request)
+        return self.inner.handle_request(request)
+
+
 class _Cut(httpx.SyncByteStream):
     def __init__(self, stream: httpx.SyncByteStream, after: int) -> None:
         self._stream = stream
@@ -72,6 +87,15 @@ def test_an_upload_outlives_a_line_that_is_cut_again_and_again(house: House, mod
     weights = (model / "model.safetensors").read_bytes()
     found = house.client.get(f"/admin/v1/repository/files/{artifact.files[1].sha256}")
     assert found.content == weights
+
+
+def test_an_upload_outlives_a_registry_that_its_router_can_not_reach_at_times(house: House, model: Path) -> None:
+    line = Away()
+    with httpx.Client(base_url=house.url, transport=line, timeout=60) as client:
+        form, files = files_of(model)
+        artifact = upload_model(Registry(client), "acme/llama", form, files, Silent(), sleep=lambda _: None)
+    assert len(artifact.files) == 2
+    assert line.asked == 11
 
 
 def test_an_upload_that_never_gets_further_is_given_up_with_what_to_do(house: House, model: Path) -> None:
