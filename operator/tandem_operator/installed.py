@@ -22,6 +22,7 @@ def installation_of(settings: OperatorSettings) -> Installation:
         url=settings.router.url,
         policies=_policies(settings.network_policies) if settings.network_policies.enabled else None,
         rehearse=settings.rehearse,
+        registry=settings.registry is not None,
     )
 
 

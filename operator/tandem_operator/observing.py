@@ -4,13 +4,19 @@ from collections.abc import Mapping
 
 from tandem_api.ownership import Claim, taken
 
+from tandem_operator.planning.experiments.progress import Recorded
 from tandem_operator.planning.observed import Autoscaler, Child, Deployment, Observed, Pod, Resolution, RouterView
 from tandem_operator.store import Key, Store
 from tandem_operator.views import ServiceView
 
 
 def observe(
-    store: Store, key: Key, service: ServiceView, routers: tuple[RouterView, ...], sources: Mapping[str, Resolution]
+    store: Store,
+    key: Key,
+    service: ServiceView,
+    routers: tuple[RouterView, ...],
+    sources: Mapping[str, Resolution],
+    outcomes: Mapping[str, Recorded],
 ) -> Observed:
     """All about one service. Children that a former resource of its name left behind are not its own."""
     uid = service.resource["metadata"]["uid"]
@@ -33,6 +39,7 @@ def observe(
         routers=routers,
         name_owner=name_owner(store, key, service),
         sources=sources,
+        outcomes=outcomes,
     )
 
 

@@ -17,6 +17,7 @@ from tandem_operator.cluster import SERVICES, ApiError, Cluster, connect
 from tandem_operator.executing import Executor
 from tandem_operator.installed import installation_of
 from tandem_operator.metrics import Metrics
+from tandem_operator.outcomes import Outcomes
 from tandem_operator.planning.names import SERVICE
 from tandem_operator.planning.plan import plan
 from tandem_operator.queueing import KeyedQueue
@@ -57,9 +58,11 @@ async def run(
     async with (
         connect(time.monotonic, metrics.request) as cluster,
         httpx.AsyncClient(trust_env=False) as to_routers,
+        httpx.AsyncClient(trust_env=False) as to_registry,
         httpx.AsyncClient() as to_hub,
     ):
         routers = RouterPoller(cluster, to_routers, settings.router, metrics, concerned, clock)
+        outcomes = Outcomes(to_registry, settings.registry, queue.add)
         sources = SourceResolver(cluster, to_hub, hub, queue.add, time.monotonic)
         reconciler = Reconciler(
             store,
@@ -69,6 +72,7 @@ async def run(
             Events(cluster, timestamp, instance),
             routers,
             sources,
+            outcomes,
             metrics,
             clock=clock,
             timestamp=timestamp,
@@ -80,6 +84,7 @@ async def run(
                 helping = [
                     group.create_task(routers.run()),
                     group.create_task(sources.run()),
+                    group.create_task(outcomes.run()),
                     group.create_task(watching.pruning(cluster, store, settings.namespaces, concerned)),
                 ]
                 await _until_served(cluster, settings)

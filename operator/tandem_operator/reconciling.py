@@ -1,7 +1,7 @@
 """One look at one service: observe, plan, execute, report. Whatever leads to it, the same state gives the same plan."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,6 +13,8 @@ from tandem_operator.executing import Executor
 from tandem_operator.metrics import Metrics
 from tandem_operator.observing import observe
 from tandem_operator.planning.actions import Event, Plan, Resolve
+from tandem_operator.planning.experiments.progress import Recorded
+from tandem_operator.planning.experiments.record import Record
 from tandem_operator.planning.observed import Observed, Resolution, RouterView
 from tandem_operator.reporting import Events, StatusWriter, refusal, with_condition
 from tandem_operator.store import Key, Store
@@ -48,6 +50,18 @@ class Sources(Protocol):
         """Finds it out, and has the service looked at afterwards."""
 
 
+class Outcomes(Protocol):
+    """How experiments ended, where somebody remembers that."""
+
+    def known(self) -> Mapping[str, Recorded]: ...
+
+    def inquire(self, key: Key, id: str) -> None:
+        """Asks, and has the service looked at afterwards."""
+
+    def tell(self, key: Key, record: Record) -> None:
+        """Tells of an end until it is kept, and has the service looked at afterwards."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What follows from a look."""
@@ -71,6 +85,7 @@ class Reconciler:
         events: Events,
         routers: Routers,
         sources: Sources,
+        outcomes: Outcomes,
         metrics: Metrics,
         *,
         clock: Callable[[], float],
@@ -83,6 +98,7 @@ class Reconciler:
         self._events = events
         self._routers = routers
         self._sources = sources
+        self._outcomes = outcomes
         self._metrics = metrics
         self._clock = clock
         self._timestamp = timestamp
@@ -106,12 +122,17 @@ class Reconciler:
             return await self._invalid(key, service, error)
         with self._metrics.planning.time():
             views, sources = self._routers.views(), self._sources.known(key[0])
-            plan = self._planner(resource, observe(self._store, key, service, views, sources), self._clock())
+            observed = observe(self._store, key, service, views, sources, self._outcomes.known())
+            plan = self._planner(resource, observed, self._clock())
         status = plan.status or resource.status
         self._metrics.experiments.told(*key, status.experiment if status else None)
         self._routers.awaited(key, waits=plan.awaits_routers)
         for wanted in plan.resolve:
             self._sources.resolve(key, wanted)
+        if plan.inquire is not None:
+            self._outcomes.inquire(key, plan.inquire)
+        if plan.tell is not None:
+            self._outcomes.tell(key, plan.tell)
         return await self._carry_out(key, service, plan)
 
     async def _carry_out(self, key: Key, service: ServiceView, plan: Plan) -> Result:

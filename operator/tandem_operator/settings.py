@@ -39,6 +39,15 @@ class RouterSettings(Spec):
     """What a service's `status.url` says."""
 
 
+class RegistrySettings(Spec):
+    """The model registry."""
+
+    url: str
+    """Base URL: http://tandem-registry:80."""
+    key_file: Path | None = None
+    """A file with a key for what services need there, read anew for each request; None: it asks for none."""
+
+
 class PolicyPeer(Spec):
     """Pods, by labels of their namespace and their own."""
 
@@ -78,6 +87,8 @@ class OperatorSettings(Spec):
     """Name of the `kubernetes.io/tls` Secret, with ca.crt, of each namespace: channels are then mutual TLS."""
     worker_env: dict[str, str] = Field(default_factory=dict)
     router: RouterSettings = RouterSettings()
+    registry: RegistrySettings | None = None
+    """None: there is none. Experiments then run without its memory of how they ended."""
     network_policies: PolicySettings = PolicySettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     workers: int = Field(8, ge=1, le=64)
