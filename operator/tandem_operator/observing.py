@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tandem_api.experiments import ExperimentReport
 from tandem_api.ownership import Claim, taken
 
 from tandem_operator.planning.experiments.progress import Recorded
@@ -16,6 +17,7 @@ def observe(
     service: ServiceView,
     routers: tuple[RouterView, ...],
     sources: Mapping[str, Resolution],
+    reports: tuple[ExperimentReport, ...],
     outcomes: Mapping[str, Recorded],
 ) -> Observed:
     """All about one service. Children that a former resource of its name left behind are not its own."""
@@ -39,6 +41,7 @@ def observe(
         routers=routers,
         name_owner=name_owner(store, key, service),
         sources=sources,
+        reports=reports,
         outcomes=outcomes,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
+from tandem_api.experiments import ExperimentReport
 from tandem_api.inference_service import InferenceService
 
 from tandem_operator.cluster import Conflict, Ending, NotFound, Refused
@@ -36,6 +37,9 @@ class Routers(Protocol):
     """What the routers say."""
 
     def views(self) -> tuple[RouterView, ...]: ...
+
+    def reports(self, key: Key) -> tuple[ExperimentReport, ...]:
+        """What they count of a service's experiments."""
 
     def awaited(self, key: Key, waits: bool) -> None:
         """Whether a service waits for what they say."""
@@ -122,7 +126,8 @@ class Reconciler:
             return await self._invalid(key, service, error)
         with self._metrics.planning.time():
             views, sources = self._routers.views(), self._sources.known(key[0])
-            observed = observe(self._store, key, service, views, sources, self._outcomes.known())
+            reports, outcomes = self._routers.reports(key), self._outcomes.known()
+            observed = observe(self._store, key, service, views, sources, reports, outcomes)
             plan = self._planner(resource, observed, self._clock())
         status = plan.status or resource.status
         self._metrics.experiments.told(*key, status.experiment if status else None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 from pydantic import ValidationError
+from tandem_api.experiments import ExperimentReport
 from tandem_api.status import RouterStatus, ServiceStatus
 
 from tandem_operator.cluster import POD, ApiError, Cluster
@@ -25,6 +26,9 @@ BUSY_SECONDS: Final = 0.2
 ANSWER_SECONDS: Final = 2.0
 AT_ONCE: Final = 16
 """Routers that are asked at the same time."""
+REMEMBERED_SECONDS: Final = 60.0
+"""How long what a router counted of an experiment is told after the router has gone, or started again: far longer than
+it takes to be written down."""
 
 _STATUS: Final = "/tandem/v1/status"
 
@@ -70,12 +74,18 @@ class RouterPoller:
         self._concerned = concerned
         self._clock = clock
         self._views: dict[str, RouterView] = {}
+        self._reports: dict[tuple[Key, str, str], tuple[ExperimentReport, float]] = {}
+        """By service, experiment and who counted; when it was last heard."""
         self._waiting: set[Key] = set()
         self._hurry = asyncio.Event()
 
     def views(self) -> tuple[RouterView, ...]:
         """Of every router, by name."""
         return tuple(self._views[name] for name in sorted(self._views))
+
+    def reports(self, key: Key) -> tuple[ExperimentReport, ...]:
+        """What routers count of a service's experiments, those that are gone for a moment included."""
+        return tuple(report for (service, _, _), (report, _) in self._reports.items() if service == key)
 
     def awaited(self, key: Key, waits: bool) -> None:
         """Asks often as long as any service waits for what the routers say."""
@@ -153,6 +163,7 @@ class RouterPoller:
     def _take(self, pod: RouterPod, status: RouterStatus | None) -> None:
         before = self._views.get(pod.name)
         if status is not None:
+            self._remember(status)
             view = RouterView(name=pod.name, pod_ready=pod.ready, status=status)
         elif before is None:
             view = RouterView(name=pod.name, pod_ready=pod.ready, silent_since=self._clock())
@@ -163,6 +174,13 @@ class RouterPoller:
             self._concerned(None)
         elif changed := changes(before.status, view.status):
             self._concerned(changed)
+
+    def _remember(self, status: RouterStatus) -> None:
+        now = self._clock()
+        self._reports = {place: heard for place, heard in self._reports.items() if heard[1] > now - REMEMBERED_SECONDS}
+        for service in status.services:
+            for report in service.experiments:
+                self._reports[(service.namespace, service.name), report.id, report.incarnation] = report, now
 
 
 def router_pod(obj: Mapping[str, Any]) -> RouterPod | None:

@@ -10,7 +10,7 @@ from tandem_operator.planning.experiments.record import load
 from tandem_operator.planning.observed import Child, RouterView
 
 from tests.operator.experiments.reporting import report, single
-from tests.operator.making import service, version
+from tests.operator.making import fields_of, service, version
 
 VIRTUAL = {"engine": {"type": "virtual"}}
 SPEC: dict[str, Any] = {
@@ -31,15 +31,14 @@ class World:
         self.now = 1000.0
 
     def step(self) -> Plan:
-        told = ServiceStatus(
-            name="llama", namespace="default", model="llama", queued=0, versions=(), experiments=self.experiments
-        )
+        told = ServiceStatus(name="llama", namespace="default", model="llama", queued=0, versions=())
         status = RouterStatus(router="router-0", release="1", ready=True, services=(told,))
         made = plan(
             self.resource,
             Observed(
                 children=(self.child,) if self.child else (),
                 routers=(RouterView("router-0", pod_ready=True, status=status),),
+                reports=self.experiments,
                 outcomes=self.outcomes,
             ),
             self.now,
@@ -50,7 +49,14 @@ class World:
         for one in made.apply:
             if one["metadata"]["name"] == "llama-experiment":
                 applied = one["metadata"]["annotations"]["tandem.dev/applied"]
-                self.child = Child("ConfigMap", "llama-experiment", "u", applied=applied, record=one["data"][RECORD])
+                self.child = Child(
+                    "ConfigMap",
+                    "llama-experiment",
+                    "u",
+                    applied=applied,
+                    fields=fields_of(one),
+                    record=one["data"][RECORD],
+                )
         return made
 
     @property

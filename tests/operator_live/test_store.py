@@ -117,9 +117,9 @@ def test_children_of_a_former_resource_are_not_its_successors() -> None:
     store.put("Deployment", _deployment(owner="uid-of-a-former-one"))
     service = store.service(KEY)
     assert service is not None
-    assert not observe(store, KEY, service, (), {}, {}).deployments
+    assert not observe(store, KEY, service, (), {}, (), {}).deployments
     store.put("Deployment", _deployment(7, uid="mine"))
-    assert [one.uid for one in observe(store, KEY, service, (), {}, {}).deployments] == ["mine"]
+    assert [one.uid for one in observe(store, KEY, service, (), {}, (), {}).deployments] == ["mine"]
 
 
 def test_what_a_list_no_longer_holds_is_forgotten_unless_it_is_younger() -> None:

@@ -12,7 +12,6 @@ from tandem_operator.planning.experiments.conducting import Setting, conduct, re
 from tandem_operator.planning.experiments.record import Record
 from tandem_operator.planning.installation import Installation
 from tandem_operator.planning.observed import Observed
-from tandem_operator.planning.routers import Routers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,6 @@ def experiment(
     service: InferenceService,
     courses: Sequence[Course],
     observed: Observed,
-    routers: Routers,
     installation: Installation,
     now: float,
 ) -> Experiment | None:
@@ -48,15 +46,7 @@ def experiment(
         champion=champion.plan.revision if champion.plan else None,
         challenger=challenger.plan.revision if challenger.plan else None,
         challenger_serves=challenger.serves,
-        reports=tuple(
-            report
-            for view in observed.routers
-            if view.status is not None
-            for one in view.status.services
-            if (one.namespace, one.name) == (service.metadata.namespace, service.metadata.name)
-            for report in one.experiments
-        ),
-        losing=bool(routers.silent or routers.lost) or any(not view.pod_ready for view in observed.routers),
+        reports=observed.reports,
         kept=next((child.record for child in observed.children if (child.kind, child.name) == ("ConfigMap", name)), ""),
         recorded=observed.outcomes if installation.registry else None,
     )

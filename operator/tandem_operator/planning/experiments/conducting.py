@@ -1,8 +1,7 @@
 """A service's experiment in the operator's plan: from its spec, what is kept of it and what routers report, to weights.
 
 What is kept decides, and status mirrors it. Both are written when the experiment goes a step, and else every few
-seconds, not with every request: what a router counts is in its own reports meanwhile. Only a router that is lost takes
-along what it reported since.
+seconds, not with every request: what a router counts is in its own reports meanwhile.
 """
 
 from collections.abc import Mapping
@@ -45,8 +44,6 @@ class Setting:
     challenger: str | None
     challenger_serves: bool
     reports: tuple[ExperimentReport, ...]
-    losing: bool
-    """A router is about to be lost, or is: what it reported has to be kept now."""
     kept: str
     """What the ConfigMap holds; empty: nothing."""
     recorded: Mapping[str, Recorded] | None
@@ -99,7 +96,7 @@ def conduct(service: InferenceService, spec: ExperimentSpec, setting: Setting, n
     after = advance(spec, before, seen, now)
     grown = kept is None or ledger != kept.ledger
     age = now - kept.state.time if kept else KEEP_SECONDS
-    if kept is None or after != progress_of(kept.state) or (grown and (age >= KEEP_SECONDS or setting.losing)):
+    if kept is None or after != progress_of(kept.state) or (grown and age >= KEEP_SECONDS):
         told = state(id, spec, after, ledger, decision, now, obeyed)
         kept = Record(id=id, spec=spec, revisions=(setting.champion, setting.challenger), ledger=ledger, state=told)
         text = dump(kept)
