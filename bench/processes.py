@@ -29,6 +29,11 @@ class Program:
         self._process.stdin.flush()
         return self._read()
 
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def stop(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()

@@ -1,4 +1,5 @@
 import contextlib
+import io
 
 import pytest
 import xxhash
@@ -11,6 +12,10 @@ UINT32 = st.integers(0, 2**32 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
 
 
+def receive(message: bytes) -> pieces.Piece:
+    return pieces.receive(io.BytesIO(message), len(message), lambda _layer, _offset, size: memoryview(bytearray(size)))
+
+
 @given(layer=UINT32, offset=UINT64, data=st.binary(max_size=300), last=st.booleans())
 def test_what_is_written_is_the_protobuf_message(layer: int, offset: int, data: bytes, last: bool) -> None:
     message = kv_pb2.FetchResponse.FromString(pieces.encode(layer, offset, memoryview(data), last=last))
@@ -21,7 +26,7 @@ def test_what_is_written_is_the_protobuf_message(layer: int, offset: int, data: 
 @given(layer=UINT32, offset=UINT64, data=st.binary(max_size=300), checksum=UINT64, last=st.booleans())
 def test_what_protobuf_writes_is_read(layer: int, offset: int, data: bytes, checksum: int, last: bool) -> None:
     message = kv_pb2.FetchResponse(layer=layer, offset=offset, data=data, checksum=checksum, last=last)
-    piece = pieces.decode(message.SerializeToString())
+    piece = receive(message.SerializeToString())
     assert (piece.layer, piece.offset, bytes(piece.data), piece.checksum, piece.last) == (
         layer,
         offset,
@@ -34,13 +39,13 @@ def test_what_protobuf_writes_is_read(layer: int, offset: int, data: bytes, chec
 @given(st.binary(max_size=64))
 def test_garbage_is_refused_or_read_but_never_breaks(garbage: bytes) -> None:
     with contextlib.suppress(ValueError):
-        pieces.decode(garbage)
+        receive(garbage)
 
 
 def test_unknown_fields_are_skipped() -> None:
     message = pieces.encode(3, 5, memoryview(b"data"), last=True)
     unknown = kv_pb2.KvHandle(connector_params=b"x" * 20, connector="later").SerializeToString()
-    piece = pieces.decode(message + unknown)
+    piece = receive(message + unknown)
     assert (piece.layer, bytes(piece.data), piece.last, piece.intact) == (3, b"data", True, True)
 
 
@@ -48,11 +53,29 @@ def test_unknown_fields_are_skipped() -> None:
 def test_a_flipped_bit_is_seen(data: bytes, at: int, bit: int) -> None:
     damaged = bytearray(pieces.encode(0, 0, memoryview(data), last=False))
     damaged[-1 - at % len(data)] ^= 1 << bit
-    assert not pieces.decode(bytes(damaged)).intact
+    assert not receive(bytes(damaged)).intact
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_a_cut_message_is_refused(cut: int) -> None:
     message = pieces.encode(1, 2, memoryview(b"0123456789"), last=True)
     with pytest.raises(ValueError, match=r"cut|longer"):
-        pieces.decode(message[:-cut])
+        receive(message[:-cut])
+
+
+def test_data_goes_to_the_place_that_is_given_for_it_and_what_follows_is_left() -> None:
+    message, place, asked = pieces.encode(2, 7, memoryview(b"data"), last=False), bytearray(6), []
+    source = io.BytesIO(message + b"next")
+
+    def give(*wanted: int) -> memoryview:
+        asked.append(wanted)
+        return memoryview(place)[1:5]
+
+    pieces.receive(source, len(message), give)
+    assert (asked, bytes(place), source.read()) == ([(2, 7, 4)], b"\0data\0", b"next")
+
+
+def test_a_place_that_comes_after_its_data_is_refused() -> None:
+    data_first = kv_pb2.FetchResponse(data=b"data").SerializeToString()
+    with pytest.raises(ValueError, match="before its place"):
+        receive(data_first + kv_pb2.FetchResponse(offset=4).SerializeToString())

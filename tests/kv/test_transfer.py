@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from tandem_engine.kv.client import KvClient, Source
 from tandem_engine.kv.leases import LeaseCounts, LeaseLimits
 from tandem_engine.kv.server import KvServer
 from tandem_engine.kv.staging import StagedKv, Staging
-from tandem_proto.channels import sync_channel
+from tandem_proto.channels import Tls, sync_channel
 from tandem_proto.tandem.v1 import kv_pb2, kv_pb2_grpc
+
+from tests.authority import Authority
 
 LEASE = b"0123456789abcdef"
 HASH = b"h" * 32
@@ -158,6 +161,36 @@ def test_a_holder_that_is_not_there_is_unreachable(client: KvClient) -> None:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert reason(client, Source(address, LEASE, HASH)) == "unreachable"
+
+
+def test_over_mutual_tls_bytes_arrive_and_strangers_are_refused(
+    staging: Staging, layers: list[np.ndarray], tmp_path: Path
+) -> None:
+    authority = Authority.make()
+    with KvServer(staging, "127.0.0.1:0", Tls(authority.secret(tmp_path / "holder"))) as server:
+        with KvClient(Tls(authority.secret(tmp_path / "peer"))) as peer:
+            into = buffers()
+            fetch(peer, source(server), into)
+            assert all((ours == theirs).all() for ours, theirs in zip(into, layers, strict=True))
+        for tls in (None, Tls(Authority.make().secret(tmp_path / "stranger"))):
+            with KvClient(tls) as stranger:
+                assert reason(stranger, source(server)) == "unreachable"
+
+
+def test_a_client_that_closes_ends_what_it_fetches(staging: Staging) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stall(message: bytes) -> bytes:
+        begun.set()
+        go_on.wait(TIMEOUT)
+        return message
+
+    with KvServer(staging, "127.0.0.1:0", tamper=stall) as server, ThreadPoolExecutor(1) as pool:
+        with KvClient() as client:
+            running = pool.submit(reason, client, source(server))
+            assert begun.wait(TIMEOUT)
+        assert running.result(TIMEOUT) == "cancelled"
+        go_on.set()
 
 
 def test_a_holder_that_dies_in_the_middle_cuts_the_stream(staging: Staging, client: KvClient) -> None:

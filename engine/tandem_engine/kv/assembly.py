@@ -1,6 +1,7 @@
 """Puts fetched pieces where they belong, and takes nothing on trust: checksum, order, sizes, and that the end came."""
 
 from collections.abc import Sequence
+from io import BufferedIOBase
 from typing import Literal
 
 from tandem_engine.kv import pieces
@@ -32,23 +33,19 @@ class Assembly:
         """Bytes taken so far."""
         return self._received
 
-    def take(self, message: bytes) -> None:
-        """Copies one message's data to its place.
+    def take(self, source: BufferedIOBase, size: int) -> None:
+        """Reads a message of `size` bytes, its data to where it belongs.
 
         Raises:
             FetchFailed: "checksum" where the data was damaged, "cut" where it is not what must come next.
         """
         try:
-            piece = pieces.decode(message)
+            piece = pieces.receive(source, size, self._place)
         except ValueError as error:
             raise FetchFailed("checksum", f"a damaged message: {error}") from error
         if not piece.intact:
             raise FetchFailed("checksum", f"damaged data of layer {piece.layer} at {piece.offset}")
-        if self._complete or not self._follows(piece):
-            raise FetchFailed("cut", f"layer {piece.layer} at {piece.offset} is not what must come next")
-        end = piece.offset + len(piece.data)
-        self._into[piece.layer][piece.offset : end] = piece.data
-        self._layer, self._offset = piece.layer, end
+        self._layer, self._offset = piece.layer, piece.offset + len(piece.data)
         self._received += len(piece.data)
         self._complete = piece.last
 
@@ -63,9 +60,14 @@ class Assembly:
             raise FetchFailed("cut", f"the stream ended after {self._received} bytes")
         return self._received
 
-    def _follows(self, piece: pieces.Piece) -> bool:
-        if piece.layer >= len(self._into) or piece.offset + len(piece.data) > len(self._into[piece.layer]):
+    def _place(self, layer: int, offset: int, size: int) -> memoryview:
+        if self._complete or not self._follows(layer, offset, size):
+            raise FetchFailed("cut", f"layer {layer} at {offset} is not what must come next")
+        return self._into[layer][offset : offset + size]
+
+    def _follows(self, layer: int, offset: int, size: int) -> bool:
+        if layer >= len(self._into) or offset + size > len(self._into[layer]):
             return False
-        if piece.layer == self._layer:
-            return piece.offset == self._offset
-        return piece.layer == self._layer + 1 and piece.offset == 0 and self._offset == len(self._into[self._layer])
+        if layer == self._layer:
+            return offset == self._offset
+        return layer == self._layer + 1 and offset == 0 and self._offset == len(self._into[self._layer])

@@ -6,20 +6,24 @@ many run at once is the caller's to bound, by its number of threads.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
+from weakref import WeakSet
 
 import grpc
+from hpack import HPACKError
 from tandem_proto.channels import Tls, sync_channel
+from tandem_proto.http2.calls import PREFIX, message_size
+from tandem_proto.http2.frames import ProtocolError
 from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.errors import KvGone
 from tandem_engine.kv.allocator import keep_freed_memory
 from tandem_engine.kv.assembly import Assembly, FetchFailed, FetchReason
-from tandem_engine.kv.pieces import STREAM_OPTIONS
 from tandem_engine.kv.server import SERVICE
+from tandem_engine.kv.stream import CallFailed, Stream
 
 _REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
     grpc.StatusCode.NOT_FOUND: "gone",
@@ -32,6 +36,9 @@ _REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
     grpc.StatusCode.CANCELLED: "cut",
 }
 
+
+LARGEST_MESSAGE: Final = 4 * 2**20
+"""Bytes, as grpcio's clients have it."""
 
 BUSY_PAUSE: Final = 0.02
 """Seconds before a busy holder is asked again."""
@@ -50,34 +57,31 @@ class Source:
     """0: all that the rank has."""
 
 
-class _Stream(Protocol):
-    """What a sync channel's `unary_stream` returns, as far as a fetch needs it."""
-
-    def __iter__(self) -> Iterator[bytes]: ...
-
-    def cancel(self) -> bool: ...
-
-
 class Fetch:
     """One fetch, not begun: `run` it in one thread, `cancel` it from any other. Made by `KvClient.fetch`."""
 
     def __init__(
         self,
-        start: Callable[[float], _Stream],
+        source: Source,
         into: Sequence[memoryview],
         timeout: float,
+        tls: Tls | None,
         clock: Callable[[], float],
     ) -> None:
-        self._start = start
+        self._source = source
         self._assembly = Assembly(into)
         self._timeout = timeout
+        self._tls = tls
         self._clock = clock
-        self._stream: _Stream | None = None
+        self._stream: Stream | None = None
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
 
     def cancel(self) -> None:
-        """Ends the fetch at once, begun or not. `run` raises FetchFailed("cancelled")."""
+        """Ends the fetch, begun or not, and lets only a connection attempt under way come to its end.
+
+        `run` raises FetchFailed("cancelled").
+        """
         with self._lock:
             self._cancelled.set()
             if self._stream is not None:
@@ -99,30 +103,55 @@ class Fetch:
             self._cancelled.wait(BUSY_PAUSE)
 
     def _ask(self, timeout: float) -> int:
-        with self._lock:
-            if self._cancelled.is_set():
-                raise FetchFailed("cancelled", "cancelled before it began")
-            stream = self._stream = self._start(timeout)
+        if self._cancelled.is_set():
+            raise FetchFailed("cancelled", "cancelled before it began")
         try:
-            for message in stream:
-                self._assembly.take(message)
-            return self._assembly.finish()
-        except grpc.RpcError as error:
-            raise self._failure(error) from error
-        finally:
-            stream.cancel()  # no effect on a stream that has ended
+            stream = Stream(self._source.address, self._tls, timeout, self._clock)
+        except (OSError, ValueError) as error:
+            raise FetchFailed("unreachable", f"no connection to the holder: {error}") from error
+        with stream:
+            with self._lock:
+                if self._cancelled.is_set():
+                    raise FetchFailed("cancelled", "cancelled")
+                self._stream = stream
+            try:
+                answer = stream.ask(f"/{SERVICE}/Fetch", self._request())
+                while prefix := answer.read(PREFIX):
+                    self._assembly.take(answer, message_size(prefix, LARGEST_MESSAGE))
+                return self._assembly.finish()
+            except (OSError, CallFailed, ProtocolError, HPACKError) as error:
+                raise self._failure(error) from error
+            finally:
+                with self._lock:
+                    self._stream = None
 
-    def _failure(self, error: grpc.RpcError) -> FetchFailed:
+    def _request(self) -> bytes:
+        source = self._source
+        request = kv_pb2.FetchRequest(
+            lease=source.lease,
+            content_hash=source.content_hash,
+            first_block=source.first_block,
+            head_start=source.head_start,
+            head_count=source.head_count,
+        )
+        return request.SerializeToString()
+
+    def _failure(self, error: Exception) -> FetchFailed:
         if self._cancelled.is_set():
             return FetchFailed("cancelled", "cancelled")
-        code: grpc.StatusCode = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()
         # A holder that dies in the middle was reachable: what its reader sees is a cut stream.
-        fallback: FetchReason = "cut" if self._assembly.received else "unreachable"
-        return FetchFailed(_REASONS.get(code, fallback), f"the holder's stream ended with {code.name}")
+        reason: FetchReason = "cut" if self._assembly.received else "unreachable"
+        if isinstance(error, TimeoutError):
+            reason = "timeout"
+        elif isinstance(error, CallFailed):
+            reason = _REASONS.get(error.code, reason)
+        return FetchFailed(reason, f"the holder's stream ended: {error}")
 
 
 class KvClient:
-    """Channels to holders, made when first needed. A context manager: leaving closes them, which ends what runs.
+    """Fetches, and what is said of leases over channels made when first needed.
+
+    A context manager: leaving ends what runs and closes the channels.
 
     Making one sets how this process's malloc treats freed memory: see `allocator`.
     """
@@ -132,6 +161,7 @@ class KvClient:
         self._clock = clock
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
+        self._fetches: WeakSet[Fetch] = WeakSet()
         keep_freed_memory()
 
     def __enter__(self) -> "KvClient":
@@ -144,8 +174,10 @@ class KvClient:
 
     def close(self) -> None:
         with self._lock:
-            channels = list(self._channels.values())
+            channels, fetches = list(self._channels.values()), list(self._fetches)
             self._channels.clear()
+        for fetch in fetches:
+            fetch.cancel()
         for channel in channels:
             channel.close()
 
@@ -157,21 +189,10 @@ class KvClient:
             into: for each layer writable bytes, of the very length of what is wanted.
             timeout: seconds, from when it runs.
         """
-        request = kv_pb2.FetchRequest(
-            lease=source.lease,
-            content_hash=source.content_hash,
-            first_block=source.first_block,
-            head_start=source.head_start,
-            head_count=source.head_count,
-        )
-
-        def start(left: float) -> _Stream:
-            method: Callable[..., _Stream] = self._channel(source.address).unary_stream(
-                f"/{SERVICE}/Fetch", kv_pb2.FetchRequest.SerializeToString, None
-            )
-            return method(request, timeout=left)
-
-        return Fetch(start, into, timeout, self._clock)
+        fetch = Fetch(source, into, timeout, self._tls, self._clock)
+        with self._lock:
+            self._fetches.add(fetch)
+        return fetch
 
     def renew(self, address: str, lease: bytes, *, ttl: float = 0, next_lease: bytes = b"", timeout: float) -> float:
         """Begins the lease's time anew, hands it on to `next_lease` where given, and returns its seconds.
@@ -204,5 +225,5 @@ class KvClient:
         with self._lock:
             channel = self._channels.get(address)
             if channel is None:
-                channel = self._channels[address] = sync_channel(address, self._tls, STREAM_OPTIONS)
+                channel = self._channels[address] = sync_channel(address, self._tls)
             return channel
