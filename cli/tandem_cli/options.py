@@ -49,7 +49,7 @@ _OPTIONS = (
         type=_FOLDER,
         help="Where fetched models stay; also TANDEM_CACHE. Default: tandem/models in the user's cache folder.",
     ),
-    click.option("--state-dir", type=_FOLDER, help="Keep logs and the topology there. Default: a temporary folder."),
+    click.option("--state-dir", type=_FOLDER, help="Keep logs, topology and registry there. Default: a temporary one."),
     click.option(
         "--grace",
         default=30.0,

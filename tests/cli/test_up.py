@@ -156,6 +156,20 @@ def test_the_openai_client_is_served(up: Up) -> None:
     assert answer.usage.completion_tokens == 4
 
 
+def test_a_registry_runs_beside_the_workers_and_is_reached_by_the_router(tmp_path: Path) -> None:
+    """What is registered stays in the state folder; the platform's end takes the process with it."""
+    state = tmp_path / "state"
+    with tandem_up(tmp_path, "--engine", "virtual", "--state-dir", state) as up:
+        # Nobody waited for it to serve.
+        eventually(lambda: tandem("registry", "list", "--url", up.url).returncode == 0)
+        made = tandem("registry", "register", "llama", "v1", "--source", "hf://org/llama@main", "--url", up.url)
+        assert made.returncode == 0, made.stderr
+        assert up.interrupt() == 0
+    eventually(lambda: not processes_in(state))
+    with tandem_up(tmp_path, "--engine", "virtual", "--state-dir", state) as up:
+        eventually(lambda: "llama" in tandem("registry", "list", "--url", up.url).stdout)
+
+
 def test_ctrl_c_ends_everything_with_exit_code_0(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with tandem_up(tmp_path, "--engine", "virtual", TMPDIR=str(tmp_path / "tmp")) as up:
@@ -222,7 +236,8 @@ def test_a_state_folder_keeps_logs_and_topology(tmp_path: Path) -> None:
         assert up.interrupt() == 0
     assert (state / "topology.json").exists()
     logs = {str(log.relative_to(state / "logs")) for log in (state / "logs").rglob("*.log")}
-    assert logs == {"router/router.log", "smollm2-v1-prefill-0/worker.log", "smollm2-v1-decode-0/worker.log"}
+    workers = {"smollm2-v1-prefill-0/worker.log", "smollm2-v1-decode-0/worker.log"}
+    assert logs == {"router/router.log", "registry/registry.log", *workers}
 
 
 def test_no_torch_is_needed_for_virtual_engines(tmp_path: Path) -> None:

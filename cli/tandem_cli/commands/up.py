@@ -1,6 +1,7 @@
 """`tandem up`: a manifest as processes of this machine."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tandem_cli.defaults import DEFAULT_URL
 from tandem_cli.manifests import files_option
 from tandem_cli.options import platform_options, settings_of
 from tandem_cli.planning import make_plans
-from tandem_cli.platform import Platform
+from tandem_cli.platform import Platform, registry_installed
 from tandem_cli.serving import serve
 from tandem_cli.watching import tell_troubles
 
@@ -36,7 +37,8 @@ def command(files: tuple[Path, ...], engine: str | None, **given: Any) -> None:
 
 
 async def _up(files: tuple[Path, ...], virtual: bool, given: dict[str, Any]) -> None:
-    await serve(make_plans(files, virtual=virtual), settings_of(**given), _until_asked)
+    settings = replace(settings_of(**given), registry=registry_installed())
+    await serve(make_plans(files, virtual=virtual), settings, _until_asked)
 
 
 async def _until_asked(platform: Platform) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -13,6 +13,7 @@ from tandem_cli.platform.errors import PlatformError
 from tandem_cli.platform.failing import explain, failed_container
 from tandem_cli.platform.machine import make_node
 from tandem_cli.platform.ports import router_port
+from tandem_cli.platform.registry import REGISTRY, REGISTRY_PORT, URL_VARIABLE, registry_template, registry_url
 from tandem_cli.platform.routing import ROUTER, router_template, url_of, write_topology
 from tandem_cli.platform.settings import PlatformSettings
 from tandem_cli.platform.workers import Worker, make_workers
@@ -25,8 +26,15 @@ _POLL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    topology: Path
-    logs: Path
+    state: Path
+
+    @property
+    def topology(self) -> Path:
+        return self.state / "topology.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
 
 
 class Platform:
@@ -57,11 +65,11 @@ class Platform:
         self.url = url_of(settings.host, port)
         self.logs = files.logs
         self.pods: dict[str, Pod] = {}
-        """By name, once they run: the workers' and the router's."""
+        """By name, once they run: the workers', the router's and the registry's."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all pods, the router first."""
+        """Of all pods that it takes to serve, the router first."""
         return (ROUTER, *self._workers)
 
     async def until_ready(self) -> None:
@@ -94,11 +102,15 @@ class Platform:
         """Runs all pods; when cancelled, drains the router, then ends the workers."""
         self._publish()
         ports = {port for worker in self._workers.values() for port in worker.ports}
-        addresses = loopback_addresses(random, sorted(ports))
+        addresses = loopback_addresses(random, sorted({*ports, REGISTRY_PORT}))
+        pods = [(self._capped(worker.template), next(addresses)) for worker in self._workers.values()]
+        if self._settings.registry:
+            address = next(addresses)
+            self._know_registry(registry_url(address))
+            pods.append((registry_template(self._files.state), address))
         router = asyncio.create_task(self._keep(self._router, "127.0.0.1", scratch, self._router_ends))
         workers = [
-            asyncio.create_task(self._keep(self._capped(worker.template), next(addresses), scratch, self._workers_end))
-            for worker in self._workers.values()
+            asyncio.create_task(self._keep(template, address, scratch, self._workers_end)) for template, address in pods
         ]
         try:
             done, _ = await asyncio.wait({router, *workers}, return_when=asyncio.FIRST_EXCEPTION)
@@ -109,10 +121,18 @@ class Platform:
             self._workers_end.set()
             await asyncio.gather(router, *workers)
 
+    def _know_registry(self, url: str) -> None:
+        """The router relays to it, and workers fetch from it, unless the user names another."""
+        [container] = self._router.spec.containers
+        container = container.model_copy(update={"args": (*container.args, "--registry-url", url)})
+        spec = self._router.spec.model_copy(update={"containers": (container,)})
+        self._router = self._router.model_copy(update={"spec": spec})
+        self._node = replace(self._node, environment={URL_VARIABLE: url, **self._node.environment})
+
     async def _keep(self, template: PodTemplate, address: str, scratch: Scratch, end: asyncio.Event) -> None:
         async with run_pod(template, address=address, node=self._node, scratch=scratch, on_change=self._notice) as pod:
             self.pods[pod.name] = pod
-            if len(self.pods) == len(self.names):
+            if all(name in self.pods for name in self.names):
                 self._begun.set()
             await end.wait()
 
@@ -128,7 +148,7 @@ class Platform:
         if pod.state.ready:
             self._seen_ready.add(pod.name)
         self._publish()
-        if pod.name in self._seen_ready or self._router_ends.is_set():
+        if pod.name in self._seen_ready or pod.name == REGISTRY or self._router_ends.is_set():
             return
         if pod.state.problem:
             self._fail(PlatformError(f"{pod.name} can't start: {pod.state.problem}"))
@@ -182,7 +202,7 @@ async def run_platform(
     workers = make_workers(plans, gpus=settings.gpus)
     async with scratch_folder() as scratch:
         state = settings.state or scratch.folder
-        files = _Files(state / "topology.json", state / "logs")
+        files = _Files(state)
         await asyncio.to_thread(files.logs.mkdir, parents=True, exist_ok=True)
         node = make_node(plans, settings.environment, settings.cache, files.logs)
         platform = Platform(plans, workers, settings, node, files, created)

@@ -21,6 +21,8 @@ class PlatformSettings:
     gpus: tuple[str, ...] | None = None
     """To deal out; None: workers see what there is."""
     state: Path | None = None
-    """Folder for topology and logs, which stays; None: a temporary one."""
+    """Folder for topology, logs and registry, which stays; None: a temporary one."""
+    registry: bool = False
+    """Start a model registry, too."""
     grace: float = 30.0
     """How long open streams may go on after Ctrl-C."""
