@@ -134,8 +134,11 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> di
         made["properties"] = {name: _structural(one, definitions) for name, one in flat["properties"].items()}
     if "items" in flat:
         made["items"] = _structural(flat["items"], definitions)
-    if isinstance(flat.get("additionalProperties"), Mapping):
-        made["additionalProperties"] = _structural(flat["additionalProperties"], definitions)
+    if isinstance(values := flat.get("additionalProperties"), Mapping):
+        if _flat(values, definitions):
+            made["additionalProperties"] = _structural(values, definitions)
+        else:
+            made["x-kubernetes-preserve-unknown-fields"] = True  # any JSON
     return made
 
 

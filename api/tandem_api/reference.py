@@ -16,6 +16,7 @@ from tandem_api.inference_service.status import InferenceServiceStatus
 Schema = Mapping[str, Any]
 
 _REF: Final = "#/$defs/"
+_ANY: Final = "JsonValue"
 _HEAD: Final = f"""# {KIND}, field by field
 
 `apiVersion: {GROUP}/{VERSION}`, `kind: {KIND}`; `kubectl get {SHORT}` for short. This page is made from the types in
@@ -53,7 +54,7 @@ def _mentioned(schema: Schema, definitions: Schema) -> list[str]:
         match node:
             case {"$ref": str(reference)}:
                 name = reference.removeprefix(_REF)
-                if name not in found:
+                if name not in found and name != _ANY:
                     found.append(name)
                     look(definitions[name])
             case dict():
@@ -98,6 +99,8 @@ def _type(field: Schema) -> str:
     match {**options[0], **field} if len(options) == 1 else field:
         case {"$ref": str(reference)}:
             name = reference.removeprefix(_REF)
+            if name == _ANY:
+                return "any JSON"
             return f"[{name}](#{name.lower()})"
         case {"enum": list(values)}:
             return " \\| ".join(f"`{value or chr(34) * 2}`" for value in values)

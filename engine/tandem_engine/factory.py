@@ -28,6 +28,10 @@ def build_engine(config: WorkerConfig, model_dir: Path | None, name: str, host: 
             from tandem_engine.upstream import UpstreamEngine
 
             return UpstreamEngine.from_config(config)
+        case "virtualModel":
+            from tandem_engine.virtual_model import VirtualModelEngine
+
+            return VirtualModelEngine.from_config(config)
         case "vllm":
             from tandem_engine.vllm import VllmEngine
 

@@ -72,6 +72,13 @@ def _args(*args: str) -> Callable[[Spec], Any]:
     return _version(engine={"args": list(args)})
 
 
+_VIRTUAL_MODEL = "spec.versions[0].engine.virtualModel"
+
+
+def _virtual_model(fields: Spec | None) -> Callable[[Spec], Any]:
+    return _version(engine={"type": "virtualModel", **({} if fields is None else {"virtualModel": fields})})
+
+
 def _upstream(*changes: Spec) -> Callable[[Spec], Any]:
     endpoints = [{"label": "a", "url": "http://a", "model": "m", **change} for change in changes]
     return _version(engine={"type": "upstream", "upstream": {"endpoints": endpoints}})
@@ -95,13 +102,61 @@ REFUSED = (
         "an unknown engine",
         _version(engine={"type": "vlm"}),
         "spec.versions[0].engine.type",
-        '"vllm", "virtual" or "upstream"',
+        '"vllm", "virtual", "upstream" or "virtualModel"',
     ),
     Refused(
         "an upstream without servers",
         _version(engine={"type": "upstream"}),
         "spec.versions[0].engine",
         "upstream.endpoints",
+    ),
+    Refused("no model", _virtual_model(None), "spec.versions[0].engine", "must have virtualModel"),
+    Refused("a model that says nothing", _virtual_model({}), _VIRTUAL_MODEL, "must have either use"),
+    Refused(
+        "a model of the house with words of one's own",
+        _virtual_model({"use": "echo-model", "content": "Hi"}),
+        _VIRTUAL_MODEL,
+        "must have either use",
+    ),
+    Refused("a model that nobody knows", _virtual_model({"use": "gpt-5"}), f"{_VIRTUAL_MODEL}.use", "virtual-gpt-4"),
+    Refused(
+        "a model that calls and fails",
+        _virtual_model({"toolCall": [{"name": "f"}], "failure": {}}),
+        _VIRTUAL_MODEL,
+        "at most one of",
+    ),
+    Refused(
+        "a model of two contents", _virtual_model({"content": "a", "streamChunks": ["a"]}), _VIRTUAL_MODEL, "not both"
+    ),
+    Refused(
+        "a sequence that thinks",
+        _virtual_model({"sequence": {}, "thinking": "Hm."}),
+        _VIRTUAL_MODEL,
+        "no sequence",
+    ),
+    Refused(
+        "chunks of a call",
+        _virtual_model({"toolCall": [{"name": "f"}], "streamChunks": ["a"]}),
+        _VIRTUAL_MODEL,
+        "streamChunks only",
+    ),
+    Refused(
+        "more cached than asked",
+        _virtual_model({"content": "a", "usage": {"prompt": 1, "cached": 2}}),
+        f"{_VIRTUAL_MODEL}.usage",
+        "parts of prompt",
+    ),
+    Refused(
+        "a step of no error",
+        _virtual_model({"sequence": {"steps": [{"status": 302}]}}),
+        f"{_VIRTUAL_MODEL}.sequence.steps[0]",
+        "from 400 to 599",
+    ),
+    Refused(
+        "prefill before a virtual model",
+        _version(engine={"type": "virtualModel", "virtualModel": {"content": "a"}}, prefill={"replicas": 1}),
+        "spec.versions[0]",
+        "no prefill",
     ),
     Refused("no server", _upstream(), "spec.versions[0].engine.upstream.endpoints", "1 or more"),
     Refused("no URL", _upstream({"url": "llama:8080"}), "spec.versions[0].engine.upstream.endpoints[0].url", "http://"),

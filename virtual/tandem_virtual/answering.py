@@ -42,7 +42,9 @@ class Answering:
         self._now = now
         self._key = key
 
-    def answer(self, surface: Surface, models: Models, body: bytes, via: tuple[str, ...] = ()) -> Outcome:
+    def answer(
+        self, surface: Surface, models: Models, body: bytes, via: tuple[str, ...] = (), response_id: str = ""
+    ) -> Outcome:
         """What is to happen for a request; bad ones have an answer, too.
 
         Args:
@@ -50,6 +52,7 @@ class Answering:
             models: those that may answer.
             body: the request.
             via: proxies that it came by already.
+            response_id: the answer's "id"; empty: it is made.
         """
         try:
             ask = surface.read(body)
@@ -59,7 +62,7 @@ class Answering:
         if model is None:
             return unknown(surface, ask.model)
         try:
-            return self._carry(surface, models, model, ask, via)
+            return self._carry(surface, models, model, ask, via, response_id)
         except Exception:
             # A transform of the user's own, say. What went wrong is for the log.
             _log.exception("the virtual model %s failed", model.id)
@@ -76,11 +79,19 @@ class Answering:
             return unknown(surface, ask.model)
         return Whole(body=count_body(estimate_prompt(ask)))
 
-    def _carry(self, surface: Surface, models: Models, model: VirtualModel, ask: Ask, via: tuple[str, ...]) -> Outcome:
+    def _carry(
+        self,
+        surface: Surface,
+        models: Models,
+        model: VirtualModel,
+        ask: Ask,
+        via: tuple[str, ...],
+        response_id: str,
+    ) -> Outcome:
         act = model.act(ask)
         match act:
             case Says():
-                return self._say(surface, model, ask, act)
+                return self._say(surface, model, ask, act, response_id)
             case Failure():
                 return refused(surface, act, model.delay)
             case Forwards():
@@ -90,7 +101,7 @@ class Answering:
                     return Whole(status=500, body=surface.error(500, text))
                 forwarded = surface.rewritten(ask, act.delegate, act.turns)
                 if models.get(act.delegate) is not None:
-                    outcome = self.answer(surface, models, forwarded, way)
+                    outcome = self.answer(surface, models, forwarded, way, response_id)
                     return replace(outcome, delay=outcome.delay + model.delay)
                 return Forwarded(
                     surface=surface.name,
@@ -101,7 +112,7 @@ class Answering:
                     delay=model.delay,
                 )
 
-    def _say(self, surface: Surface, model: VirtualModel, ask: Ask, says: Says) -> Outcome:
+    def _say(self, surface: Surface, model: VirtualModel, ask: Ask, says: Says, response_id: str) -> Outcome:
         within = limited(says, ask)
         says = within.says
         reply = Reply(
@@ -112,19 +123,22 @@ class Answering:
             model.role,
             tells_usage=model.usage is not None,
         )
-        encoder = surface.encoder(ask, _ID_PREFIXES[surface.name] + self._key(), int(self._now()))
+        id = response_id or _ID_PREFIXES[surface.name] + self._key()
+        encoder = surface.encoder(ask, id, int(self._now()))
         failure = says.failure
         if not ask.stream:
             # A whole answer has no middle to fail in: what cuts a stream leaves nothing of it.
             if failure is None:
-                return Whole(body=encoder.body(reply), delay=model.delay)
+                return Whole(body=encoder.body(reply), delay=model.delay, reply=reply)
             if failure.ending is Ending.EVENT:
                 return refused(surface, failure, model.delay)
             return Dropped(delay=model.delay + failure.pause)
         events = encoder.events(reply, says.pieces)
         delay = chunk_delay(model.delay, len(events.chunks))
         if failure is None:
-            return Streamed(opening=events.opening, chunks=events.chunks, chunk_delay=delay, closing=events.closing)
+            return Streamed(
+                opening=events.opening, chunks=events.chunks, chunk_delay=delay, closing=events.closing, reply=reply
+            )
         by_event = failure.ending is Ending.EVENT
         return Streamed(
             opening=events.opening,
@@ -133,6 +147,8 @@ class Answering:
             pause=failure.pause,
             closing=encoder.failure(failure.message, failure.type or "api_error") if by_event else b"",
             lost=failure.ending is Ending.CLOSE,
+            failed=failure.message if by_event else "",
+            reply=reply,
         )
 
 

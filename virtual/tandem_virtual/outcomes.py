@@ -6,6 +6,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+from tandem_api.replies import Reply
+
 Sleep = Callable[[float], Awaitable[object]]
 
 
@@ -23,6 +25,8 @@ class Whole:
     """Beside content-type: application/json."""
     delay: float = 0.0
     """Seconds."""
+    reply: Reply | None = None
+    """What is said, for who counts; None: nothing, or a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,10 @@ class Streamed:
     """Terminal events, or an error event, or nothing."""
     lost: bool = False
     """The connection is cut in the place of `closing`."""
+    failed: str = ""
+    """The message of the failure that `closing` tells."""
+    reply: Reply | None = None
+    """What is said, for who counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

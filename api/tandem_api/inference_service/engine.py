@@ -8,6 +8,7 @@ from tandem_api.inference_service.arguments import Arguments
 from tandem_api.inference_service.base import Spec, cel, invalid
 from tandem_api.inference_service.quantities import Duration
 from tandem_api.inference_service.upstream import UpstreamSpec
+from tandem_api.inference_service.virtual_model import VirtualModelEngineSpec
 
 
 class VirtualFaults(Spec):
@@ -51,31 +52,44 @@ class VirtualEngineSpec(Spec):
 
 
 _NO_UPSTREAM: Final = "must have upstream.endpoints where its type is upstream"
+_NO_MODEL: Final = "must have virtualModel where its type is virtualModel"
 
 
 class EngineSpec(Spec):
     """The engine and its arguments."""
 
     model_config = ConfigDict(
-        json_schema_extra=cel(("!has(self.type) || self.type != 'upstream' || has(self.upstream)", _NO_UPSTREAM))
+        json_schema_extra=cel(
+            ("!has(self.type) || self.type != 'upstream' || has(self.upstream)", _NO_UPSTREAM),
+            ("!has(self.type) || self.type != 'virtualModel' || has(self.virtualModel)", _NO_MODEL),
+        )
     )
 
-    type: Literal["vllm", "virtual", "upstream"] = "vllm"
-    """`vllm` computes; `virtual` simulates; `upstream` asks servers that you run."""
+    type: Literal["vllm", "virtual", "upstream", "virtualModel"] = "vllm"
+    """`vllm` computes; `virtual` simulates; `upstream` asks servers that you run; `virtualModel` says fixed words."""
     args: Arguments = ()
     """Arguments of `vllm serve`, as on its command line: `--max-model-len=32768`."""
     virtual: VirtualEngineSpec = VirtualEngineSpec()
     """Of the virtual engine; read where `type` is `virtual` and in a rehearsal."""
     upstream: UpstreamSpec | None = None
     """Of the upstream engine: its servers."""
+    virtual_model: VirtualModelEngineSpec | None = None
+    """Of the engine virtualModel: the model."""
 
     @model_validator(mode="after")
-    def _has_upstream(self) -> Self:
+    def _has_what_its_type_needs(self) -> Self:
         if self.type == "upstream" and self.upstream is None:
             raise invalid(_NO_UPSTREAM)
+        if self.type == "virtualModel" and self.virtual_model is None:
+            raise invalid(_NO_MODEL)
         return self
 
     @property
     def fetches(self) -> bool:
         """Workers need the model's weights."""
         return self.type == "vllm"
+
+    @property
+    def prefills(self) -> bool:
+        """Workers can compute KV for others."""
+        return self.type in ("vllm", "virtual")

@@ -10,8 +10,8 @@ from tandem_api.inference_service.kubernetes import LocalObjectReference
 from tandem_api.inference_service.roles import RoleSpec
 from tandem_api.inference_service.source import SourceUri
 
-_NO_SOURCE = "must have a source, such as hf://org/name@revision: only the engines virtual and upstream do without"
-_NO_PREFILL = "must have no prefill of its own where its engine is upstream: the servers behind it compute prompts"
+_NO_SOURCE = "must have a source, such as hf://org/name@revision, where its engine is vllm"
+_NO_PREFILL = "must have no prefill of its own where its engine is upstream or virtualModel: there is no KV to compute"
 
 
 class VersionSpec(Spec):
@@ -24,7 +24,8 @@ class VersionSpec(Spec):
                 _NO_SOURCE,
             ),
             (
-                "!has(self.prefill) || !has(self.engine) || !has(self.engine.type) || self.engine.type != 'upstream'",
+                "!has(self.prefill) || !has(self.engine) || !has(self.engine.type) || "
+                "!(self.engine.type in ['upstream', 'virtualModel'])",
                 _NO_PREFILL,
             ),
         )
@@ -34,7 +35,7 @@ class VersionSpec(Spec):
     """Unique among the versions: `v1`."""
     source: SourceUri | None = None
     """Where the model comes from: hf://org/name@revision, s3://bucket/prefix, pvc://claim/path, file:///path, ...
-    Only the engines virtual and upstream do without."""
+    Only the engine vllm needs one."""
     source_secret: LocalObjectReference | None = None
     """A Secret whose keys are environment variables while the model is fetched (HF_TOKEN, AWS_ACCESS_KEY_ID, ...).
     The worker itself does not get them."""
@@ -58,8 +59,8 @@ class VersionSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _upstreams_have_no_prefill(self) -> Self:
-        if self.prefill is not None and self.engine.type == "upstream":
+    def _has_prefill_only_where_there_is_kv(self) -> Self:
+        if self.prefill is not None and not self.engine.prefills:
             raise invalid(_NO_PREFILL)
         return self
 

@@ -2,17 +2,23 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tandem_api.inference_service.base import Spec, invalid
 from tandem_api.inference_service.quantities import Duration
+from tandem_api.inference_service.virtual_model import (
+    FailureSpec,
+    FinishReason,
+    SequenceSpec,
+    ToolCallSpec,
+    UsageSpec,
+    VirtualModelEngineSpec,
+)
 
 ProtocolName = Literal["openai", "anthropic"]
 TransformName = Literal[
     "compact-thinking", "compact-round-only", "compact-round-files", "claude-code-compact", "claude-code-strategy"
 ]
-Count = Annotated[int, Field(ge=0, le=10**9)]
-HttpError = Annotated[int, Field(ge=400, le=599)]
 
 _OF_TYPES = {
     "thinking": ("static", "tool"),
@@ -25,87 +31,6 @@ _OF_TYPES = {
     "sequence": ("sequence",),
 }
 """Fields that only some types of models have."""
-
-
-class ToolCallSpec(Spec):
-    """A call of a tool."""
-
-    name: str = Field(min_length=1, max_length=128)
-    """The function's name."""
-    arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    """Its arguments; the text beside the call is the one named `message`, else `question`."""
-
-
-class UsageSpec(Spec):
-    """Counts of tokens to report. What is 0 is estimated, or not told."""
-
-    prompt: Count = 0
-    """Tokens of the request, cached ones among them."""
-    completion: Count = 0
-    """Tokens of the answer, those of reasoning among them."""
-    cached: Count = 0
-    """Prompt tokens that were read from a cache."""
-    cache_write: Count = 0
-    """Prompt tokens that were written to a cache."""
-    reasoning: Count = 0
-    """Completion tokens that were thought."""
-
-    @model_validator(mode="after")
-    def _parts_are_no_more_than_wholes(self) -> "UsageSpec":
-        if self.cached + self.cache_write > self.prompt:
-            raise invalid("cached and cacheWrite are parts of prompt: together they must not be more")
-        if self.reasoning > self.completion:
-            raise invalid("reasoning is a part of completion: it must not be more")
-        return self
-
-
-class FailureSpec(Spec):
-    """How a model fails."""
-
-    stage: Literal["pre-content", "mid-stream"] = "pre-content"
-    """Before the first byte, or after some of a stream's events."""
-    status: HttpError = 500
-    """HTTP status, where there is no stream to fail in."""
-    type: str = ""
-    """The error's type; by default the one that goes with the status."""
-    message: str = Field("this virtual model fails on purpose", min_length=1)
-    """The error's message."""
-    ending: Literal["close", "event", "clean"] = "close"
-    """How a stream fails: cut, by an error event, or by an end without terminal event."""
-    after: int = Field(1, ge=1)
-    """Chunks of content that come first."""
-    pause: Duration = 0.0
-    """Silence before it fails."""
-
-
-class StepSpec(Spec):
-    """What some requests get."""
-
-    status: int = 200
-    """200 (or 0) for an answer, else the status of an error."""
-    repeat: int = Field(1, ge=1)
-    """Requests that get it."""
-    content: str | None = None
-    """What is said; by default the model's content."""
-    type: str = ""
-    """The error's type; by default the one that goes with the status."""
-    message: str = ""
-    """The error's message."""
-
-    @model_validator(mode="after")
-    def _is_a_status(self) -> "StepSpec":
-        if self.status not in (0, 200) and not 400 <= self.status <= 599:
-            raise invalid(f"status is {self.status}: it must be 200, or an error from 400 to 599")
-        return self
-
-
-class SequenceSpec(Spec):
-    """Steps that requests take, one each."""
-
-    steps: tuple[StepSpec, ...] = ()
-    """In order; without any, every request succeeds."""
-    when_used_up: Literal["loop", "clamp", "fail"] = "loop"
-    """Begin again, stay at the last step, or answer 410."""
 
 
 def _one_or_several(value: Any) -> Any:
@@ -129,10 +54,7 @@ class VirtualModelSpec(Spec):
     """What it says."""
     role: str = Field("assistant", min_length=1)
     """The role of its messages."""
-    finish_reason: (
-        Literal["stop", "length", "tool_calls", "content_filter", "end_turn", "max_tokens", "tool_use", "refusal"]
-        | None
-    ) = None
+    finish_reason: FinishReason | None = None
     """Why it ends, in OpenAI's or Anthropic's words; by default what goes with its type."""
     delay: Duration = 0.0
     """What an answer takes, whole or streamed."""
@@ -177,3 +99,10 @@ class VirtualModelsSpec(Spec):
 
     models: tuple[VirtualModelSpec, ...] = Field(min_length=1)
     """The models."""
+
+
+def as_declared(engine: VirtualModelEngineSpec, id: str) -> VirtualModelSpec:
+    """The model that a service's engine describes, which does not name one in `use`."""
+    type = "tool" if engine.tool_call else "static" if engine.sequence is None else "sequence"
+    given = {name: value for name, value in engine if value is not None}
+    return VirtualModelSpec(id=id, type=type, **given)

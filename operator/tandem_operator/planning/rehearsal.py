@@ -1,7 +1,12 @@
 """A production manifest without its GPUs: the same services, versions, roles and replicas on virtual engines."""
 
+from typing import Final
+
 from tandem_api.inference_service import InferenceService, RoleSpec, VersionSpec
 from tandem_api.inference_service.kubernetes import ResourceRequirements
+
+_REHEARSED: Final = {"virtualModel": "virtualModel"}
+"""Engines that need nothing which a rehearsal lacks stay what they are; all others become virtual."""
 
 
 def rehearse(service: InferenceService) -> InferenceService:
@@ -25,7 +30,7 @@ def rehearse(service: InferenceService) -> InferenceService:
 def _version(version: VersionSpec) -> VersionSpec:
     return version.model_copy(
         update={
-            "engine": version.engine.model_copy(update={"type": "virtual"}),
+            "engine": version.engine.model_copy(update={"type": _REHEARSED.get(version.engine.type, "virtual")}),
             "source_secret": None,
             "image": None,
             "prefill": _role(version.prefill),

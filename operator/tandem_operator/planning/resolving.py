@@ -19,7 +19,7 @@ class Settings:
     vllm_image: str = f"{REGISTRY}/tandem-worker-vllm:latest"
     """Image of versions that name none, by engine."""
     virtual_image: str = f"{REGISTRY}/tandem-worker-virtual:latest"
-    """Without torch: of the engines virtual and upstream."""
+    """Without torch: of all engines but vllm."""
     tls_secret: str | None = None
     """A `kubernetes.io/tls` Secret with ca.crt: workers then speak mutual TLS only."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def resolve(
         image=version.image or image or default_image,
         image_pull_policy=version.image_pull_policy,
         kv_transfer=service.spec.kv_transfer,
-        # Upstreams compute prompts themselves, whatever the service's other versions do.
-        prefill=None if version.engine.type == "upstream" else merged(service.spec.prefill, version.prefill),
+        # Whatever the service's other versions do.
+        prefill=merged(service.spec.prefill, version.prefill) if version.engine.prefills else None,
         decode=decode,
     )

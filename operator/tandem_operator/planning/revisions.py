@@ -15,15 +15,16 @@ from tandem_operator.planning.resolving import ROLES, EffectiveVersion
 
 _COUNTS: Final = {"replicas", "autoscaling"}
 """Of a role: change how many workers there are, and not what they are."""
+_OF_TYPES: Final = {"virtual": "virtual", "upstream": "upstream", "virtualModel": "virtual_model"}
+"""Fields of an engine that only one type of it reads."""
 
 
 def revision_of(version: EffectiveVersion) -> str:
     """Eight hexadecimal digits. Weights, replicas, autoscaling, routing and rollout do not enter."""
     engine = version.engine.model_dump(mode="json", exclude_defaults=True)
-    if version.engine.type != "virtual":
-        engine.pop("virtual", None)
-    if version.engine.type != "upstream":
-        engine.pop("upstream", None)
+    for type, field in _OF_TYPES.items():
+        if version.engine.type != type:
+            engine.pop(field, None)
     facts: dict[str, Any] = {
         # Names of children end in the revision: so those of service a-b with version c, and a with b-c, differ.
         "service": version.service,
