@@ -109,6 +109,7 @@ def ours(workers: int, step: float) -> Iterator[tuple[Program, Server]]:
         topology.write_text(json.dumps(source.ready["topology"]))
         port = free_port()
         argv = [sys.executable, "-m", "tandem_router", "--topology", str(topology), "--port", str(port)]
+        argv += ["--allow-no-auth"]
         with server(argv, port, "/readyz", log_file("tandem-router")) as router:
             yield source, router
 

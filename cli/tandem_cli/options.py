@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tandem_cli.defaults import DEFAULT_HOST, DEFAULT_PORT
+from tandem_cli.keys import door_of, door_options
 from tandem_cli.planning import default_cache
 from tandem_cli.platform import PlatformSettings, parse_gpus
 
@@ -64,18 +65,30 @@ def platform_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds them all; `settings_of` makes a value of what they were given."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return command
+    return door_options(command)
 
 
 def settings_of(
-    gpus: tuple[str, ...] | None, host: str, port: int, cache: Path | None, state_dir: Path | None, grace: float
+    gpus: tuple[str, ...] | None,
+    host: str,
+    port: int,
+    cache: Path | None,
+    state_dir: Path | None,
+    grace: float,
+    api_key_file: Path | None,
+    allow_no_auth: bool,
 ) -> PlatformSettings:
-    """What the options say, with this process's environment."""
+    """What the options say, with this process's environment.
+
+    Raises:
+        click.UsageError: others could reach the router, and nothing says whether they may.
+    """
     return PlatformSettings(
         cache=cache or default_cache(os.environ),
         environment=dict(os.environ),
         host=host,
         port=port,
+        door=door_of(host, api_key_file, allow_no_auth),
         gpus=gpus,
         state=state_dir,
         grace=grace,

@@ -1,6 +1,5 @@
 """The model registry as the command line asks it: over HTTP, with errors that say what to do."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from tandem_api.registry import Page
 
 from tandem_cli.defaults import DEFAULT_URL
 from tandem_cli.failing import Failed
+from tandem_cli.keys import bearer, key_of, key_option
 
 REGISTRY: Final = "/admin/v1/registry"
 REPOSITORY: Final = "/admin/v1/repository"
@@ -137,10 +137,9 @@ def opened(url: str, key: str) -> Iterator[Registry]:
         parsed = httpx.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise Failed(f"{url!r} is no URL of a router or registry", "give one such as http://127.0.0.1:8080")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with httpx.Client(
-            base_url=url.rstrip("/"), headers=headers, timeout=httpx.Timeout(60.0, connect=5.0)
+            base_url=url.rstrip("/"), headers=bearer(key), timeout=httpx.Timeout(60.0, connect=5.0)
         ) as client:
             yield Registry(client)
     except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -151,27 +150,11 @@ def opened(url: str, key: str) -> Iterator[Registry]:
         raise Failed(f"the connection to {url} broke: {type(error).__name__}", "try again") from None
 
 
-def _key(key_file: Path | None) -> str:
-    if key_file is None:
-        return os.environ.get("TANDEM_API_KEY", "").strip()
-    try:
-        return key_file.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        raise Failed(
-            f"{key_file} can't be read as a key", "it holds nothing but the key, as `keys create` shows it"
-        ) from None
-
-
 def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--url, --key-file and -o, for commands that take `url`, `key_file` and `output`."""
     for option in (
         click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="json: for scripts."),
-        click.option(
-            "--key-file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            envvar="TANDEM_API_KEY_FILE",
-            help="A file with a key of scope admin; or TANDEM_API_KEY holds the key.",
-        ),
+        key_option,
         click.option(
             "--url",
             envvar="TANDEM_URL",
@@ -187,5 +170,5 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def registry_at(url: str, key_file: Path | None) -> Iterator[Registry]:
     """What `registry_options` name."""
-    with opened(url, _key(key_file)) as registry:
+    with opened(url, key_of(key_file)) as registry:
         yield registry

@@ -10,6 +10,7 @@ import httpx
 
 from tandem_cli.defaults import DEFAULT_URL
 from tandem_cli.failing import Failed
+from tandem_cli.keys import bearer
 
 url_option = click.option(
     "--url",
@@ -24,10 +25,11 @@ output_option = click.option(
 
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 600.0
+_KEY_HINT: Final = "show one: --key-file FILE, or TANDEM_API_KEY"
 
 
 @asynccontextmanager
-async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(url: str, key: str = "") -> AsyncIterator[httpx.AsyncClient]:
     """A client for one router; what keeps it from being reached ends the command with a text that helps.
 
     Raises:
@@ -41,7 +43,7 @@ async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
         raise Failed(f"{url!r} is no URL of a router", "give one such as http://127.0.0.1:8080")
     timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
     try:
-        async with httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout) as client:
+        async with httpx.AsyncClient(base_url=url.rstrip("/"), headers=bearer(key), timeout=timeout) as client:
             yield client
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise Failed(
@@ -99,6 +101,10 @@ def refusal(status: int, body: bytes, url: str) -> Failed:
     except (ValueError, KeyError, TypeError):
         return Failed(f"{url} answered with status {status}", "is it a Tandem router? See its logs")
     hints = {
+        "missing_api_key": _KEY_HINT,
+        "invalid_api_key": _KEY_HINT,
+        "insufficient_scope": "use a key with that scope, or have one issued: `tandem keys create`",
+        "rate_limit_exceeded": "the limit is your key's, or your address's: wait a moment",
         "model_not_found": "`tandem models` lists what is served",
         "overloaded": "try again in a moment; `tandem status` shows what is waiting",
         "unavailable": "`tandem status --workers` shows which workers are missing",

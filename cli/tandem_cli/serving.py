@@ -45,7 +45,7 @@ async def _serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: 
         except PlatformError:
             platform.kill()  # nothing is to be drained, and an engine that loads does not hear SIGTERM for long
             raise
-        status = await fetch_status(platform.url)
+        status = await fetch_status(platform.url, settings.door.key)
         if status is not None:
             click.echo(platform_table(status, platform.url, connectors_of(plans)))
         done = await _unless_asked(platform.during(use(platform)), interrupts)

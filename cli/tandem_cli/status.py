@@ -5,13 +5,14 @@ from http.client import HTTPException
 
 from tandem_api.status import RouterStatus
 
+from tandem_cli.keys import bearer
 from tandem_cli.runner.http import get
 
 
-async def fetch_status(url: str, timeout: float = 5.0) -> RouterStatus | None:
-    """The status of the router at `url` (http://host:port); None where it does not answer yet."""
+async def fetch_status(url: str, key: str = "", timeout: float = 5.0) -> RouterStatus | None:
+    """The status of the router at `url` (http://host:port), which is shown `key`; None where it does not answer yet."""
     try:
-        status, body = await get(url.removeprefix("http://"), "/tandem/v1/status", timeout=timeout)
+        status, body = await get(url.removeprefix("http://"), "/tandem/v1/status", timeout=timeout, headers=bearer(key))
     except (OSError, HTTPException):
         return None
     return RouterStatus.model_validate_json(body) if status == 200 else None

@@ -57,7 +57,7 @@ async def run(
 
     async with (
         connect(time.monotonic, metrics.request) as cluster,
-        httpx.AsyncClient(trust_env=False) as to_routers,
+        httpx.AsyncClient(headers=settings.router.headers(), trust_env=False) as to_routers,
         httpx.AsyncClient(trust_env=False) as to_registry,
         httpx.AsyncClient() as to_hub,
     ):

@@ -37,6 +37,21 @@ class RouterSettings(Spec):
     port: Port = 8080
     url: str = "http://tandem-router.tandem-system.svc:80/v1"
     """What a service's `status.url` says."""
+    service_key_file: Path | None = None
+    """The key that the routers ask of the operator; None: they ask for none."""
+
+    def headers(self) -> dict[str, str]:
+        """Of requests to the routers.
+
+        Raises:
+            SystemExit: the key's file can't be read.
+        """
+        if self.service_key_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {self.service_key_file.read_text().strip()}"}
+        except OSError as error:
+            raise SystemExit(f"{self.service_key_file} can't be read: {error.strerror}") from error
 
 
 class RegistrySettings(Spec):

@@ -14,6 +14,7 @@ from tandem_api.logs import LEVELS
 from tandem_api.manifest import ManifestError
 from tandem_virtual.registry import AlreadyRegistered
 
+from tandem_router.access.options import access_of, access_options
 from tandem_router.logs import configure
 from tandem_router.measures import LATENCY_MS
 from tandem_router.settings import Settings
@@ -111,6 +112,7 @@ def _base_url(given: str) -> str:
     show_default="no traces",
     help="Where OpenTelemetry traces go, e.g. http://collector:4317.",
 )
+@access_options
 @click.option(
     "--registry-url",
     default="",
@@ -123,13 +125,6 @@ def _base_url(given: str) -> str:
 @click.option("--virtual-listed", is_flag=True, help="They are in /v1, too, after the models that are served for real.")
 @click.option("--virtual-models", type=_EXISTING, help="YAML file with more virtual models.")
 @click.option("--virtual-alone", is_flag=True, help="Serve virtual models and nothing else.")
-@click.option(
-    "--admin-key",
-    envvar="TANDEM_ADMIN_KEY",
-    default="",
-    show_default="no admin API",
-    help="Opens /virtual/admin, by which virtual models are added and removed. Give it by the environment.",
-)
 @click.option(
     "--replicas",
     default=1,
@@ -154,7 +149,6 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
         failures=given.pop("virtual_failures"),
         listed=given.pop("virtual_listed"),
         models=given.pop("virtual_models"),
-        admin_key=given.pop("admin_key"),
         replicas=given.pop("replicas"),
     )
     if [kubernetes, given["topology"] is not None, virtual.alone].count(True) != 1:
@@ -167,7 +161,10 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
         raise click.ClickException(f"virtual models: {error}") from None
     if given["namespaces"] and not kubernetes:
         raise click.UsageError("--namespace goes with --kubernetes")
-    settings = Settings(id_key=id_key_file.read_bytes() if id_key_file else b"", virtual=virtual, **given)
+    access = access_of(given)
+    settings = Settings(
+        id_key=id_key_file.read_bytes() if id_key_file else b"", virtual=virtual, access=access, **given
+    )
     configure(settings.log_level)
     import gc
 

@@ -22,6 +22,8 @@ from tandem_api.surfaces.types import openai_type
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_virtual.registry import Protocol
 
+from tandem_router.access.callers import CALLER, Refused
+from tandem_router.access.guard import Guard, Refusal
 from tandem_router.clients import Message, Receive, Scope, Send
 from tandem_router.experiments.feedback import SCHEMA, Feedback
 from tandem_router.failures import RETRY_SECONDS, CallFailed
@@ -31,7 +33,6 @@ from tandem_router.inference import (
     SECURITY_HEADERS,
     Inference,
     read_body,
-    is_anthropic,
     request_id,
     request_id_headers,
 )
@@ -41,6 +42,7 @@ from tandem_router.openapi import with_inference
 from tandem_router.parsing import FRONTENDS
 from tandem_router.relaying import ADMIN, Relay
 from tandem_router.router import Router
+from tandem_router.shapes import is_anthropic
 from tandem_router.status import status
 from tandem_router.virtual.admin import admin_paths
 from tandem_router.virtual.endpoint import Asgi
@@ -52,6 +54,8 @@ from tandem_router.virtual.paths import inference_routes, list_paths, listed_end
 _log = logging.getLogger(__name__)
 
 _OWNER: Final = "tandem"
+_POSTED: Final = frozenset({*(frontend.path for frontend in FRONTENDS), *virtual_paths()})
+"""Paths that are counted as they are, though no route of FastAPI's answered."""
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml"})
 
 
@@ -72,6 +76,7 @@ class RouterApp(FastAPI):
             lifespan=_lifespan(router, relay),
         )
         self._platform = router
+        self._guard = Guard(router.settings.access, router.keys)
         self._inference: dict[str, Asgi] = {frontend.path: Inference(router, frontend) for frontend in FRONTENDS}
         virtual = router.settings.virtual
         models = RouterModels(virtual, time.time, router.entropy) if virtual.enabled else None
@@ -90,8 +95,7 @@ class RouterApp(FastAPI):
         real: dict[str, Asgi] = dict(self._inference)
         self.router.routes += inference_routes(router, models, self._inference.get)
         self.include_router(list_paths(models))
-        if models.settings.admin_key:
-            self.include_router(admin_paths(models))
+        self.include_router(admin_paths(models))
         if not models.settings.listed:
             return
         for path, (endpoint, reachable) in listed_endpoints(router, models, real.get).items():
@@ -108,12 +112,17 @@ class RouterApp(FastAPI):
                 self.router.routes.append(Route(path, endpoint, methods=["POST"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._inference.get(scope["path"])
-            if endpoint is not None:
-                await endpoint(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            self._guard.admit(scope)
+        except Refused as refused:
+            self._platform.measures.refused[refused.code] += 1
+            await _Envelope(Refusal(refused), self._platform)(scope, receive, send)
+            return
+        endpoint = self._inference.get(scope["path"]) if scope["method"] == "POST" else None
+        await (endpoint or super().__call__)(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The description of all paths, with those that FastAPI does not know of."""
@@ -296,7 +305,10 @@ class _Envelope:
 
     def _account(self, scope: Scope, inner: Scope, id: str, status: int, seconds: float) -> None:
         route = inner.get("route")
-        endpoint = "other" if route is None else str(route.path).replace(":path", "")
+        if route is not None:
+            endpoint = str(route.path).replace(":path", "")
+        else:
+            endpoint = scope["path"] if scope["path"] in _POSTED else "other"
         # Probes and scrapes are no news, and would drown what the requests of clients are counted for.
         quiet = endpoint in _QUIET
         if not quiet:
@@ -313,5 +325,6 @@ class _Envelope:
                     status_code=status,
                     latency_ms=round(seconds * 1000, 1),
                     request_id=id,
+                    key=scope[CALLER].id if CALLER in scope else "",
                 )
             )

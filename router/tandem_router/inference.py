@@ -11,6 +11,7 @@ from typing import Final
 
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tandem_router.access.callers import CALLER, Caller, presented
 from tandem_router.clients import AsgiClient, Client, Headers, Receive, Scope, Send
 from tandem_router.direct import EXTENSION, DirectClient, body_at_hand
 from tandem_router.exchange import Exchange, Request
@@ -22,6 +23,7 @@ from tandem_router.parsing import Frontend, InvalidBody, Wanted, estimate_tokens
 from tandem_router.record import Record
 from tandem_router.router import Router
 from tandem_router.settings import Settings
+from tandem_router.shapes import is_anthropic
 
 _log = logging.getLogger(__name__)
 
@@ -48,17 +50,6 @@ def request_id_headers(path: str, id: str) -> Headers:
     """Anthropic's clients look for the id in a header of another name."""
     known = (b"x-request-id", id.encode())
     return (known, (b"request-id", id.encode())) if is_anthropic(path) else (known,)
-
-
-def is_anthropic(path: str) -> bool:
-    """The path is one of Anthropic's API."""
-    return "/v1/messages" in path or path.startswith("/virtual/anthropic/")
-
-
-def api_key(headers: Mapping[bytes, bytes]) -> str:
-    """The client's key: a bearer token, or `x-api-key` as Anthropic's clients send it; empty where there is none."""
-    bearer = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
-    return bearer or headers.get(b"x-api-key", b"").decode("latin-1")
 
 
 class Inference:
@@ -102,6 +93,7 @@ class _Call:
         self._router = router
         self._frontend = frontend
         self._scope = scope
+        self._caller: Caller = scope[CALLER]
         self._record = record
         direct = scope.get("extensions", {}).get(EXTENSION)
         self._excused = direct is not None and direct[0].excused
@@ -177,7 +169,7 @@ class _Call:
         keys = (
             sticky.header and self.headers.get(sticky.header.lower().encode("latin-1"), b"").decode("latin-1"),
             sticky.user and wanted.user_name,
-            sticky.api_key and api_key(self.headers),
+            sticky.api_key and (self._caller.id or presented(self._scope["headers"])),
         )
         return next((key for key in keys if key), None) or self._request_id
 
@@ -264,6 +256,7 @@ class _Call:
             status_code=record.status,
             latency_ms=round(seconds * 1000, 1),
             request_id=self._request_id,
+            key=self._caller.id,
             response_id=self._response_id,
             model=self._model[:256],
             service=version.service.full_name if version else "",

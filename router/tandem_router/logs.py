@@ -54,6 +54,8 @@ class Access(msgspec.Struct, omit_defaults=True):
     status_code: int
     latency_ms: float
     request_id: str
+    key: str = ""
+    """The id of the client's API key, never the key."""
     response_id: str = ""
     model: str = ""
     service: str = ""

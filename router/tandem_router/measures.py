@@ -178,6 +178,8 @@ class RouterMeasures:
         self.active = 0
         self.errors: Counter[tuple[str, int]] = Counter()
         """By endpoint, of a fixed set, and status."""
+        self.refused: Counter[str] = Counter()
+        """Requests that were not let in, by why."""
         self.cut_off = 0
         """Clients that left too much unread."""
         self.cut_streams: Counter[str] = Counter()

@@ -47,6 +47,10 @@ class RouterCollector(Collector):
         for (endpoint, status), count in m.errors.items():
             errors.add_metric((endpoint, str(status)), count)
         yield errors
+        refused = CounterMetricFamily("tandem_router_refused", "Requests that were not let in.", labels=("reason",))
+        for reason, count in m.refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
         cut = CounterMetricFamily(
             "tandem_router_cut_streams", "Streams that ended before their end.", labels=("reason",)
         )

@@ -14,6 +14,8 @@ from tandem_api.topology import ExperimentRoutes, Topology
 from tandem_proto.channels import Tls
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tandem_router.access.following import Following
+from tandem_router.access.ring import KeyRing
 from tandem_router.discovery import Source
 from tandem_router.entropy import Pool
 from tandem_router.exchange import Exchange
@@ -56,6 +58,7 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.tracer = tracer
         self.clock = clock
         self.entropy = Pool(entropy).take
+        self.keys = KeyRing(settings.access, clock, wall)
         self.ids = ResponseIds(settings.id_key or entropy(32), self.entropy)
         self.measures = RouterMeasures(clock, settings.latency_buckets_ms)
         self.access_log = AccessLog(settings.log_level)
@@ -81,13 +84,18 @@ class Router(AbstractAsyncContextManager["Router"]):
             measures=self.measures.version,
             counting=self._count,
         )
-        self._following = self._tasks.create_task(self._follow(), name="follow the topology")
+        self._following = [self._tasks.create_task(self._follow(), name="follow the topology")]
+        access = self.settings.access
+        if access.store:
+            following = Following(self.keys, self.settings.registry_url, access.service_key, access.poll)
+            self._following.append(self._tasks.create_task(following.run(), name="follow the registry's keys"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._following.cancel()
+        for task in self._following:
+            task.cancel()
         await self.fleet.close(FAREWELL_SECONDS)
         await self._tasks.__aexit__(kind, error, trace)
         self.tracer.close()
@@ -110,9 +118,10 @@ class Router(AbstractAsyncContextManager["Router"]):
     def ready(self) -> bool:
         """Once there is a session to every worker that counts as serving, or time has passed; then until SIGTERM.
 
-        The loss of a worker takes no readiness: every router would lose it at once.
+        Not before the keys are known: nobody could be let in. The loss of a worker takes no readiness: every router
+        would lose it at once.
         """
-        if not self._was_ready and self._known_since is not None:
+        if not self._was_ready and self._known_since is not None and self.keys.known:
             missing = [w for w in self.fleet.workers if w.endpoint.ready and not w.link.connected]
             if missing and self.clock() - self._known_since < self.settings.ready_after:
                 return False

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tandem_router.access.settings import AccessSettings
 from tandem_router.measures import LATENCY_MS
 from tandem_router.virtual.settings import VirtualSettings
 
@@ -19,6 +20,8 @@ class Settings:
     port: int = 8080
     name: str = "router"
     """How workers and status call this router; a pod's name in a cluster."""
+    access: AccessSettings = field(default_factory=AccessSettings)
+    """Who may use it. By default that is nobody."""
     tls: Path | None = None
     """Folder of a `kubernetes.io/tls` Secret for the channels to workers; None: plain."""
     id_key: bytes = field(default=b"", repr=False)

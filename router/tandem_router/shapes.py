@@ -9,6 +9,11 @@ from tandem_api.openai.response_replies import failure_event
 from tandem_router.failures import CallFailed, code_name
 
 
+def is_anthropic(path: str) -> bool:
+    """The path is one of Anthropic's API."""
+    return "/v1/messages" in path or path.startswith("/virtual/anthropic/")
+
+
 class Shape(Protocol):
     """One API's way. `request_id` is what the answer's headers say."""
 

@@ -16,7 +16,7 @@ def test_a_bare_install_brings_operator_routers_and_no_options(defaults: Objects
     )
     assert kinds == sorted(
         [
-            *("CustomResourceDefinition", "ConfigMap", "Secret", "Service", "PodDisruptionBudget"),
+            *("CustomResourceDefinition", "ConfigMap", *["Secret"] * 3, "Service", "PodDisruptionBudget"),
             *(["Deployment", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "NetworkPolicy"] * 2),
             *("Role", "RoleBinding"),
         ]

@@ -105,7 +105,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     at = f"--host={host}"
     with (
         _running("tandem_decode", f"--config={folder / 'worker.json'}", at) as worker,
-        _running("tandem_router", f"--topology={folder / 'topology.json'}", at) as router,
+        _running("tandem_router", "--allow-no-auth", f"--topology={folder / 'topology.json'}", at) as router,
     ):
         of_worker = _metrics(worker, host, config.ports.metrics)
         of_router = _metrics(router, host, 8080)

@@ -113,7 +113,8 @@ def test_the_key_of_response_ids_is_random_and_long(chart: Chart) -> None:
 
 
 def test_a_key_of_ones_own_is_mounted_and_none_is_made(chart: Chart) -> None:
-    rendered = chart.render({"router": {"idKey": {"existingSecret": "mine"}}})
+    auth = {"apiKeySecret": "key", "serviceKeySecret": "service"}
+    rendered = chart.render({"router": {"idKey": {"existingSecret": "mine"}}, "auth": auth})
     assert rendered.of("Secret") == []
     volumes = rendered.pods["Deployment/tandem-router"]["spec"]["volumes"]
     assert {"name": "ids", "secret": {"secretName": "mine"}} in volumes

@@ -139,7 +139,8 @@ class LocalPlatform:
         file.write_text(self._topology.model_dump_json(by_alias=True))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        await self._spawn("router", [*self._router_argv, "--topology", str(file), "--port", str(port), *UNSENT])
+        argv = ("--allow-no-auth", "--topology", str(file), "--port", str(port))
+        await self._spawn("router", [*self._router_argv, *argv, *UNSENT])
 
     async def _spawn(self, name: str, argv: Sequence[str]) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:

@@ -1,14 +1,25 @@
 """From `helm install` to an answer, and back to nothing."""
 
+import base64
+import secrets
 import time
+from collections.abc import Iterator
 
 import openai
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.end_to_end.release import NAME, SAMPLES, Release
+from tests.cluster.cluster_node import ClusterNode
+from tests.end_to_end.release import NAME, SAMPLES, Release, installed
 
 MADE = "deployments,replicasets,pods,services,endpointslices,configmaps,serviceaccounts,networkpolicies,pdb,hpa"
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster, cluster_node: ClusterNode) -> Iterator[Release]:
+    """The chart with its defaults: a key is made, and asked for."""
+    with installed(cluster, f"tandem-{secrets.token_hex(4)}", auth={"required": True}) as release:
+        yield release
 
 
 @pytest.mark.slow
@@ -20,7 +31,12 @@ def test_a_sample_answers_once_it_is_ready_and_leaves_nothing(
     cluster.kubectl("apply", "-n", namespace, "-f", str(SAMPLES / "virtual.yaml"))
     cluster.wait("inferenceservice/rehearsal", "Ready", namespace)
 
-    with openai.OpenAI(base_url=release.url, api_key="none", max_retries=0, timeout=30) as client:
+    stranger = openai.OpenAI(base_url=release.url, api_key="none", max_retries=0, timeout=30)
+    with stranger, pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
+    secret = cluster.get("secret", f"{NAME}-api-key", namespace=release.namespace)
+    key = base64.b64decode(secret["data"]["api-key"]).decode()
+    with openai.OpenAI(base_url=release.url, api_key=key, max_retries=0, timeout=30) as client:
         chunks = list(
             client.chat.completions.create(
                 model="rehearsal", messages=[{"role": "user", "content": "Who is there?"}], stream=True

@@ -14,6 +14,7 @@ import uvicorn
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.access.settings import AccessSettings
 from tandem_router.app import RouterApp
 from tandem_router.discovery import Source
 from tandem_router.discovery.file import FileSource
@@ -180,7 +181,8 @@ async def house(
         workers = (*prefill, *decode, *dead)
         known = topology_of(workers, routing or RoutingSpec(), versions).model_dump_json()
         topology.write_text(known if at_start is None else at_start)
-        told = replace(Settings(topology=topology, host="127.0.0.1", port=0), **settings)
+        open_to_all = AccessSettings(required=False)
+        told = replace(Settings(topology=topology, host="127.0.0.1", port=0, access=open_to_all), **settings)
         router = Router(told, source or FileSource(topology), tracer or NoTracer(), time.monotonic)
         config = uvicorn_config(RouterApp(router), told)
         config.http = http or config.http

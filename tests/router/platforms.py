@@ -130,7 +130,8 @@ def platform(
         topology.write_text(Topology(services=(service,)).model_dump_json())
         host = free_host()
         router = program(
-            "tandem_router", "--topology", str(topology), "--host", host, "--server-timing", *router_options
+            *("tandem_router", "--allow-no-auth", "--topology", str(topology), "--host", host, "--server-timing"),
+            *router_options,
         )
         programs["router"] = stack.enter_context(router)
         url = f"http://{host}:8080"

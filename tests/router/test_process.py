@@ -24,7 +24,8 @@ async def routing(
     topology = folder / "topology.json"
     topology.write_text(topology_of([worker], RoutingSpec()).model_dump_json())
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tandem_router", "--topology", str(topology), "--port", str(port), *argv,
+        sys.executable, "-m", "tandem_router", "--allow-no-auth", "--topology", str(topology), "--port", str(port),
+        *argv,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -121,7 +122,7 @@ async def test_a_router_without_a_topology_says_what_it_needs() -> None:
 
 async def test_a_router_that_finds_no_cluster_says_where_it_looked(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tandem_router", "--kubernetes",
+        sys.executable, "-m", "tandem_router", "--allow-no-auth", "--kubernetes",
         env={**os.environ, "KUBECONFIG": str(tmp_path / "none")},
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -41,6 +41,7 @@ class Router:
 async def router(folder: Path, lame_duck: float, *argv: str) -> AsyncIterator[Router]:
     host = free_host()
     options = (
+        "--allow-no-auth",
         "--topology",
         str(folder / "topology.json"),
         "--host",

@@ -127,6 +127,11 @@ def _checked(answer: httpx.Response, doing: str) -> httpx.Response:
     return answer
 
 
+def bearer(key: str) -> dict[str, str]:
+    """Headers that show a key, where there is one."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def main() -> None:
     """Runs in the pod; exits with 1 where the test fails."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -143,10 +148,12 @@ def main() -> None:
     url = given.api or f"https://{f'[{host}]' if ':' in host else host}:{port}"
     trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")) if url.startswith("https") else False
     token = (ACCOUNT / "token").read_text() if url.startswith("https") else ""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    key = os.environ.get("TANDEM_API_KEY", "")
     with (
-        httpx.Client(base_url=url, headers=headers, verify=trust, timeout=REQUEST_SECONDS, trust_env=False) as api,
-        httpx.Client(base_url=given.router, timeout=REQUEST_SECONDS, trust_env=False) as router,
+        httpx.Client(
+            base_url=url, headers=bearer(token), verify=trust, timeout=REQUEST_SECONDS, trust_env=False
+        ) as api,
+        httpx.Client(base_url=given.router, headers=bearer(key), timeout=REQUEST_SECONDS, trust_env=False) as router,
     ):
         try:
             text = run(api, router, given.name, given.namespace, given.timeout)

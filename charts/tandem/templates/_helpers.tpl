@@ -117,6 +117,27 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* The Secret whose `api-key` may do everything. */}}
+{{- define "tandem.apiKeySecret" -}}
+{{ .Values.auth.apiKeySecret | default (printf "%s-api-key" (include "tandem.fullname" .)) }}
+{{- end -}}
+
+{{/* The Secret whose `service-key` routers, operator, adapter and registry know each other by. */}}
+{{- define "tandem.serviceKeySecret" -}}
+{{ .Values.auth.serviceKeySecret | default (printf "%s-service-key" (include "tandem.fullname" .)) }}
+{{- end -}}
+
+{{/* Its file, in every pod that has it: a mount, and the volume. */}}
+{{- define "tandem.serviceKeyMount" -}}
+- {name: service-key, mountPath: /etc/tandem-service-key, readOnly: true}
+{{- end -}}
+{{- define "tandem.serviceKeyVolume" -}}
+- name: service-key
+  secret:
+    secretName: {{ include "tandem.serviceKeySecret" . }}
+    items: [{key: service-key, path: service-key}]
+{{- end -}}
+
 {{/* The router's address inside the cluster. */}}
 {{- define "tandem.url" -}}
 {{- $port := int .Values.router.service.port -}}

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from tandem_cli.benchmark.prompts import read_dataset
 from tandem_cli.benchmark.protocols import APIS
 from tandem_cli.benchmark.reporting import Report, as_json, as_table
 from tandem_cli.failing import Failed
+from tandem_cli.keys import key_of, key_option
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -57,6 +57,7 @@ def _extra(_context: click.Context, _option: click.Parameter, given: str | None)
 
 @click.command("bench", epilog=_EXAMPLES)
 @click.argument("url")
+@key_option
 @click.option("--api", type=click.Choice(list(APIS)), help="Default: by the URL's path, else chat.")
 @click.option("--model", help="Whom to ask; default: the only one that is served.")
 @click.option("--concurrency", type=click.IntRange(1), help="Closed loop of so many clients; the limit of an open one.")
@@ -83,6 +84,7 @@ def _extra(_context: click.Context, _option: click.Parameter, given: str | None)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report with plots here.")
 def command(
     url: str,
+    key_file: Path | None,
     trace: Path | None,
     dataset: Path | None,
     body: dict[str, Any],
@@ -95,7 +97,7 @@ def command(
 
     A closed loop (--concurrency) asks again when an answer is there; an open one (--rate, --trace) asks by a schedule,
     and latencies count from when a request was due. TTFT is to the first content, ITL between two pieces of it, TPOT
-    the time of a token after the first. A key comes by TANDEM_API_KEY. Ctrl-C ends it and reports what was done.
+    the time of a token after the first. Ctrl-C ends it and reports what was done.
     """
     if given["rate"] is not None and trace is not None:
         raise click.UsageError("--rate and --trace both say when requests are due: give one")
@@ -105,7 +107,7 @@ def command(
         given["requests"] = _DEFAULT_REQUESTS
     settings = Settings(
         url=url,
-        key=os.environ.get("TANDEM_API_KEY", "").strip(),
+        key=key_of(key_file),
         trace=read_trace(trace) if trace else (),
         dataset=read_dataset(dataset, given["output_tokens"]) if dataset else (),
         extra=body,

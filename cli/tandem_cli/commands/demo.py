@@ -33,9 +33,11 @@ def command(question: str, engine: str | None, **given: Any) -> None:
 async def _demo(question: str, virtual: bool, given: dict[str, Any]) -> None:
     accounts: list[Account] = []
 
+    settings = settings_of(**given)
+
     async def use(platform: Platform) -> None:
         click.echo(f"> {question}")
-        async with client_of(platform.url) as client:
+        async with client_of(platform.url, settings.door.key) as client:
             body = {
                 "model": await first_model(client),
                 "messages": [{"role": "user", "content": question}],
@@ -46,7 +48,7 @@ async def _demo(question: str, virtual: bool, given: dict[str, Any]) -> None:
         click.echo()
         click.echo(accounts[0].line())
 
-    if not await serve(make_plans((), virtual=virtual), settings_of(**given), use):
+    if not await serve(make_plans((), virtual=virtual), settings, use):
         raise SystemExit(_INTERRUPTED)
     timing = accounts[0].timing
     if not timing.transferred:

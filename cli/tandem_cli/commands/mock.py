@@ -10,6 +10,7 @@ from tandem_api.virtual_models import load_models
 
 from tandem_cli.defaults import DEFAULT_HOST, DEFAULT_PORT
 from tandem_cli.failing import Failed
+from tandem_cli.keys import door_of, door_options
 
 _EXAMPLES = """\b
 Examples:
@@ -39,6 +40,7 @@ Examples:
     help="Serve chat completions after known delays in their stead: least and greatest milliseconds to the first "
     "token, and from the last content to the end. GET /seen tells what was asked.",
 )
+@door_options
 @click.option("--seed", type=int, help="With --delays: draw the same ones each time.")
 def command(
     host: str,
@@ -46,6 +48,8 @@ def command(
     models: Path | None,
     failures: bool,
     delays: tuple[int, int, int, int] | None,
+    api_key_file: Path | None,
+    allow_no_auth: bool,
     seed: int | None,
 ) -> None:
     """Serve virtual models alone: fixed answers over OpenAI's and Anthropic's protocols, behind /virtual and in /v1.
@@ -55,6 +59,8 @@ def command(
     if delays is not None:
         if models is not None:
             raise click.UsageError("--models and --delays are two different servers: give one")
+        if api_key_file is not None:
+            raise click.UsageError("the server of --delays asks nobody for a key")
         click.echo(f"Serving at http://{host}:{port}/v1; GET /seen tells what was asked. Ctrl-C ends it.", err=True)
         first, most, end, most_end = map(str, delays)
         program = [sys.executable, "-m", "tandem_router.virtual.delays", "--host", host, "--port", str(port)]
@@ -73,10 +79,12 @@ def command(
             load_models(models)
         except ManifestError as error:
             raise Failed(str(error)) from None
+    door = door_of(host, api_key_file, allow_no_auth)
     click.echo(f"Serving at http://{host}:{port}/v1 and /virtual/v1. Ctrl-C ends it.", err=True)
     program = [sys.executable, "-m", "tandem_router", "--virtual-alone", "--virtual-listed"]
     program += ["--host", host, "--port", str(port), "--grace", "2"]
     program += ["--virtual-failures"] if failures else []
+    program += door.argv
     program += ["--virtual-models", str(models)] if models is not None else []
     # The router takes this process's place, so that signals and the exit code are its own.
     os.execv(sys.executable, program)  # noqa: S606 - the program is this very Python

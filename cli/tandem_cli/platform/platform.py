@@ -61,7 +61,7 @@ class Platform:
         self._reachable: dict[str, str] | None = None
         self._begun, self._router_ends, self._workers_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
         port = router_port(settings.host, settings.port)
-        self._router = router_template(files.topology, settings.host, port, settings.grace)
+        self._router = router_template(files.topology, settings.host, port, settings.grace, settings.door)
         self.url = url_of(settings.host, port)
         self.logs = files.logs
         self.pods: dict[str, Pod] = {}
@@ -178,7 +178,7 @@ class Platform:
         for name in self.names:
             await self.pods[name].until(lambda state: state.ready)
         while True:
-            status = await fetch_status(self.url)
+            status = await fetch_status(self.url, self._settings.door.key)
             if status is not None and all_routable(status, self._workers):
                 return
             await asyncio.sleep(_POLL)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tandem_api.topology import Topology
 from tandem_operator.planning import Endpoint, ServicePlan, routes
 
+from tandem_cli.keys import Door
 from tandem_cli.platform.workers import Worker
 from tandem_cli.runner import PodTemplate
 
@@ -37,7 +38,7 @@ def write_topology(
     os.replace(beside, path)
 
 
-def router_template(topology: Path, host: str, port: int, grace: float) -> PodTemplate:
+def router_template(topology: Path, host: str, port: int, grace: float, door: Door) -> PodTemplate:
     """A router in front of the topology's workers. It listens on the machine's own address, not on the pod's."""
     probe = {"httpGet": {"host": _reachable(host), "port": port, "path": "/healthz"}}
     return PodTemplate.model_validate(
@@ -53,6 +54,7 @@ def router_template(topology: Path, host: str, port: int, grace: float) -> PodTe
                             *("--topology", str(topology)),
                             *("--host", host, "--port", str(port)),
                             *("--name", ROUTER, "--grace", str(grace)),
+                            *door.argv,
                         ],
                         "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 60},
                         "livenessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 5},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem_cli.defaults import DEFAULT_HOST, DEFAULT_PORT
+from tandem_cli.keys import Door
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class PlatformSettings:
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     """Of the router; 0: any that is free."""
+    door: Door = Door()  # noqa: RUF009 - a frozen value
+    """Who may use it."""
     gpus: tuple[str, ...] | None = None
     """To deal out; None: workers see what there is."""
     state: Path | None = None

@@ -53,7 +53,9 @@ async def _run(settings: OperatorSettings, folder: Path, host: str, port: int) -
 
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(connect(time.monotonic, metrics.request))
-        to_routers = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        to_routers = await stack.enter_async_context(
+            httpx.AsyncClient(headers=settings.router.headers(), trust_env=False)
+        )
         routers = RouterPoller(cluster, to_routers, settings.router, metrics, concerned, time.time)
         authority, proxies = await _front_proxies(cluster)
         context = tls(folder, authority)

@@ -1,6 +1,6 @@
 """What a router is told about virtual models."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -18,7 +18,5 @@ class VirtualSettings:
     """They are in /v1, too, with all surfaces. Models that are served for real go before them."""
     models: Path | None = None
     """YAML file with more of them."""
-    admin_key: str = field(default="", repr=False)
-    """Opens the admin API; empty: there is none."""
     replicas: int = 1
     """Routers that share the traffic. Several can't be changed through one of them."""
