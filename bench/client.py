@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self._in_body = True
         if data and not self._first:
             self._first = True
-            self._tally.ttft.append(time.perf_counter() - self._sent)
+            self._tally.ttft.append(round(time.perf_counter() - self._sent, 6))
         if self._missing >= 0:
             self._missing -= len(data)
             over = self._missing <= 0
