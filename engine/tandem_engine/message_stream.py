@@ -8,6 +8,8 @@ an empty text block, so a stream has it, too (requirements 2.4, 16.2).
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tandem_api.anthropic.answers import tool_input
+
 Event = dict[str, Any]
 
 _BEGINNINGS: Final[Mapping[str, Event]] = {
@@ -20,6 +22,8 @@ _KINDS: Final = {
     "thinking_delta": "thinking",
     "signature_delta": "thinking",
 }
+_TEXTS: Final = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
+"""Where the kinds of deltas have what they add."""
 
 
 class BrokenStream(Exception):
@@ -99,3 +103,45 @@ class MessageStream:
         if self._open:
             self._open = ""
             yield {"type": "content_block_stop", "index": self._index}
+
+
+class GatheredMessage:
+    """The whole answer that a stream comes to, as Anthropic's clients put it together."""
+
+    def __init__(self) -> None:
+        self.message: Event = {}
+        self._texts: list[str] = []
+
+    def add(self, event: Event) -> None:
+        """The stream's next event; the grammar holds."""
+        match event["type"]:
+            case "message_start":
+                self.message = {**event["message"], "content": [], "usage": _told(event["message"]["usage"])}
+            case "content_block_start":
+                self.message["content"].append(dict(event["content_block"]))
+                self._texts = []
+            case "content_block_delta":
+                self._delta(event["delta"])
+            case "content_block_stop":
+                self._stop(self.message["content"][-1])
+            case "message_delta":
+                self.message |= event["delta"]
+                self.message["usage"] |= _told(event["usage"])
+
+    def _delta(self, delta: Event) -> None:
+        match delta["type"]:
+            case "signature_delta":
+                self.message["content"][-1]["signature"] = delta["signature"]
+            case kind:
+                self._texts.append(delta[_TEXTS[kind]])
+
+    def _stop(self, block: Event) -> None:
+        text = "".join(self._texts)
+        if block["type"] == "tool_use":
+            block["input"] = tool_input(text)
+        else:
+            block[block["type"]] += text
+
+
+def _told(usage: Event) -> Event:
+    return {name: count for name, count in usage.items() if count is not None}

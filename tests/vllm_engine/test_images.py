@@ -10,9 +10,11 @@ from PIL import Image
 from tandem_engine.errors import InvalidRequest, KvMismatch
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
+from tests.surfaces.transport import Transport
 from tests.tiny_variants import IMAGE_TOKENS, make_tiny_vision
+from tests.vllm_engine.clients import by
 from tests.vllm_engine.conftest import module
-from tests.vllm_engine.engines import BLOCK_BYTES, Pair, ask, chat, config, running
+from tests.vllm_engine.engines import BLOCK_BYTES, MODEL, Pair, ask, chat, config, running
 from tests.vllm_engine.oracle import comparable, vllm_server
 
 pytestmark = pytest.mark.vllm
@@ -58,6 +60,47 @@ async def test_an_image_is_tokens_of_the_prompt_and_changes_the_answer(pair: Pai
     assert red.text != blue.text
     more = red.outcome.usage.prompt_tokens - none.outcome.usage.prompt_tokens
     assert more == IMAGE_TOKENS + 1  # vLLM begins a line after an image
+
+
+def block(color: str) -> dict[str, Any]:
+    """An image as Messages have it."""
+    data = image(color)["image_url"]["url"].partition(",")[2]
+    return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+
+
+async def test_all_surfaces_see_the_same_image(pair: Pair) -> None:
+    transport = Transport(by(pair))
+    seen = (await pair.ask(asked("red"), chat)).text
+    common: Any = {"model": MODEL, "extra_body": {"temperature": 0}}
+    for color, same in (("red", True), ("blue", False)):
+        content: Any = [block(color), {"type": "text", "text": QUESTION}]
+        message: Any = {"max_tokens": 12, "messages": [{"role": "user", "content": content}], **common}
+        whole = await transport.claude.messages.create(**message)
+        async with transport.claude.messages.stream(**message) as stream:
+            assert await stream.get_final_text() == whole.content[0].text
+        parts: Any = [
+            {"type": "input_image", "detail": "auto", "image_url": image(color)["image_url"]["url"]},
+            {"type": "input_text", "text": QUESTION},
+        ]
+        item: Any = {"max_output_tokens": 12, "input": [{"role": "user", "content": parts}], **common}
+        response = await transport.gpt.responses.create(**item)
+        last = [event async for event in await transport.gpt.responses.create(**item, stream=True)][-1]
+        assert response.output_text == last.response.output_text == whole.content[0].text
+        assert (whole.content[0].text == seen) is same
+    assert {reply.kv.outcome for reply in transport.replies} == {KvReport.TRANSFERRED}
+
+
+async def test_an_image_in_a_tools_result_is_seen(pair: Pair) -> None:
+    counted = []
+    for result in ([block("red")], [{"type": "text", "text": "See."}]):
+        turns: Any = [
+            {"role": "user", "content": "Look."},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": result}]},
+        ]
+        found = await Transport(by(pair)).claude.messages.count_tokens(model=MODEL, messages=turns)
+        counted.append(found.input_tokens)
+    assert counted[0] >= counted[1] + IMAGE_TOKENS - 8
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Messages and Responses of a pair on real vLLM: the official clients put together of a stream what comes whole."""
 
-import json
 from typing import Any
 
 import anthropic
@@ -43,6 +42,7 @@ ASKS: dict[str, dict[str, Any]] = {
     "system": {"system": [{"type": "text", "text": "Answer briefly."}]},
     "tool": {"tools": [SWITCH], "tool_choice": {"type": "tool", "name": "switch"}, "max_tokens": 64},
     "any": {"tools": [SWITCH], "tool_choice": {"type": "any"}, "max_tokens": 60},
+    "cut call": {"tools": [SWITCH], "tool_choice": {"type": "tool", "name": "switch"}, "max_tokens": 12},
     "none": {"tools": [SWITCH], "tool_choice": {"type": "none"}},
     "result": {"messages": TURNS, "tools": [SWITCH]},
     "budget": {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000},
@@ -157,6 +157,25 @@ async def test_text_goes_before_a_call(engine: VllmEngine) -> None:
     assert [block.type for block in whole.content] == ["text", "tool_use"]
 
 
+CUT = CALL[: CALL.index("true")]
+ENDS: dict[str, tuple[str, str | None]] = {"max_tokens": ("length", None), "stop_sequence": ("stop", "tru")}
+
+
+@pytest.mark.parametrize("reason", ENDS)
+async def test_a_call_that_is_cut_is_a_call_as_far_as_it_goes(engine: VllmEngine, reason: str) -> None:
+    end, stop = ENDS[reason]
+    transport = Transport(await forced(engine, CUT, reasoning_parser="", end=end, stop=stop))
+    whole = await both(transport, **ASK, tools=[SWITCH])
+    assert [(block.type, block.name) for block in whole.content] == [("tool_use", "switch")]
+    assert (whole.stop_reason, whole.stop_sequence) == (reason, stop)
+
+
+async def test_text_after_a_call_changes_nothing_of_it(engine: VllmEngine) -> None:
+    said = f"{CALL}\nThat was it."
+    whole = await both(Transport(await forced(engine, said, reasoning_parser="")), **ASK, tools=[SWITCH])
+    assert (whole.content[0].type, whole.content[0].input) == ("tool_use", {"on": True})
+
+
 async def test_an_answer_without_text_is_an_empty_block(engine: VllmEngine) -> None:
     whole = await both(Transport(await forced(engine, "<|im_end|>", reasoning_parser="")), **ASK)
     assert [(block.type, block.text) for block in whole.content] in ([("text", "")], [("text", "<|im_end|>")])
@@ -170,6 +189,7 @@ RESPONDS: dict[str, dict[str, Any]] = {
     "text": {},
     "instructions": {"instructions": "Answer briefly."},
     "named": {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "switch"}, "max_output_tokens": 64},
+    "cut call": {"tools": [FUNCTION], "tool_choice": "required", "max_output_tokens": 12},
     "schema": {
         "text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA, "strict": True}},
         "max_output_tokens": 40,
@@ -188,14 +208,8 @@ def output(response: Any) -> list[tuple[Any, ...]]:
     """Items without their ids."""
     items = [item.to_dict() for item in response.output]
     return [
-        (i["type"], i.get("name"), _value(i.get("arguments")), str([p["text"] for p in i.get("content") or ()]))
-        for i in items
+        (i["type"], i.get("name"), i.get("arguments"), str([p["text"] for p in i.get("content") or ()])) for i in items
     ]
-
-
-def _value(arguments: str | None) -> Any:
-    """What a call's arguments say: vLLM writes them anew in a whole answer, and as the model had them in a stream."""
-    return None if arguments is None else json.loads(arguments)
 
 
 async def both_responses(transport: Transport, **asked: Any) -> Any:
@@ -229,6 +243,13 @@ async def test_a_response_has_what_was_thought(engine: VllmEngine) -> None:
     whole = await both_responses(Transport(await forced(engine, THOUGHT)), **RESPOND)
     assert [item.type for item in whole.output] == ["reasoning", "message"]
     assert whole.output_text == "An answer: é天🌌, and more."
+
+
+async def test_a_call_that_is_cut_is_an_item_of_its_own(engine: VllmEngine) -> None:
+    transport = Transport(await forced(engine, CUT, reasoning_parser="", end="length"))
+    whole = await both_responses(transport, **{**RESPOND, "tools": [FUNCTION]})
+    assert [(item.type, item.arguments) for item in whole.output] == [("function_call", '{"on":')]
+    assert whole.status == "incomplete"
 
 
 @pytest.mark.parametrize("stateful", ["previous_response_id", "background", "conversation"])

@@ -1,7 +1,8 @@
 """Messages on vLLM's own class for them, which makes a chat completion of each and writes its answer anew.
 
 The two steps are taken apart here: failures of the chat completion go on as what they are, where vLLM would write a
-failure of its own in their place; calls that were cut are read as far as they go; and the stream keeps its grammar.
+failure of its own in their place; and the stream keeps its grammar. Where tools are given, a whole answer is gathered
+from the stream: vLLM reads a whole text for calls in another way, which makes text of a call that was cut.
 """
 
 import json
@@ -10,14 +11,13 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from starlette.requests import Request as HttpRequest
-from tandem_api.anthropic.answers import tool_input
 from tandem_api.openai.answers import compact
 from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from tandem_engine.errors import CallError
-from tandem_engine.message_stream import BrokenStream, MessageStream
+from tandem_engine.message_stream import BrokenStream, Event, GatheredMessage, MessageStream
 from tandem_engine.vllm import failures
 
 MessagesRequest: TypeAlias = AnthropicMessagesRequest | AnthropicCountTokensRequest
@@ -51,30 +51,33 @@ async def create(
         http: what vLLM reads of the HTTP request.
         response_id: the answer's "id".
     """
-    answer = await serving.create_chat_completion(await as_chat(serving, request), http)
+    gathers = bool(request.tools) and not request.stream
+    asked = request.model_copy(update={"stream": True}) if gathers else request
+    answer = await serving.create_chat_completion(await as_chat(serving, asked), http)
     if isinstance(answer, ErrorResponse):
         return answer
-    if isinstance(answer, AsyncGenerator):
-        return _events(serving, answer, response_id)
-    return _body(serving, answer, response_id)
+    if not isinstance(answer, AsyncGenerator):
+        message = serving.messages_full_converter(answer)
+        told = message.model_dump(exclude_none=True, exclude={"kv_transfer_params", "ec_transfer_params"})
+        end = {"stop_reason": message.stop_reason, "stop_sequence": message.stop_sequence}
+        return compact(told | {"id": response_id} | end).encode()
+    events = _events(serving, answer, response_id)
+    if not gathers:
+        return _written(events)
+    gathered = GatheredMessage()
+    async with aclosing(events):
+        async for event in events:
+            gathered.add(event)
+    return compact(gathered.message).encode()
 
 
-def _body(serving: Any, answer: Any, response_id: str) -> bytes:
-    choice = answer.choices[0]
-    calls = choice.message.tool_calls
-    cut_by = choice.stop_reason if calls and not _is_json(calls[-1].function.arguments) else None
-    for call in calls:
-        call.function.arguments = json.dumps(tool_input(call.function.arguments))
-    message = serving.messages_full_converter(answer)
-    end = {"stop_reason": message.stop_reason, "stop_sequence": message.stop_sequence}
-    if isinstance(cut_by, str):
-        # A call that a stop sequence has cut must not be run, and a stream says so.
-        end = {"stop_reason": "stop_sequence", "stop_sequence": cut_by}
-    told = message.model_dump(exclude_none=True, exclude={"kv_transfer_params", "ec_transfer_params"})
-    return compact(told | {"id": response_id} | end).encode()
+async def _written(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield f"event: {event['type']}\ndata: {compact(event)}\n\n"
 
 
-async def _events(serving: Any, chat: AsyncGenerator[str, None], response_id: str) -> AsyncGenerator[str, None]:
+async def _events(serving: Any, chat: AsyncGenerator[str, None], response_id: str) -> AsyncGenerator[Event, None]:
     stream = MessageStream(response_id)
     failed: list[CallError] = []
     async with (
@@ -88,7 +91,7 @@ async def _events(serving: Any, chat: AsyncGenerator[str, None], response_id: st
                 break
             try:
                 for mended in stream.feed(json.loads(data.removeprefix("data: "))):
-                    yield f"event: {mended['type']}\ndata: {compact(mended)}\n\n"
+                    yield mended
             except BrokenStream as broken:
                 raise CallError(failures.FAILED) from broken
     if not stream.complete:
@@ -102,11 +105,3 @@ async def _until_it_fails(chat: AsyncIterator[str], failed: list[CallError]) -> 
             failed.append(error)
             return
         yield event
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

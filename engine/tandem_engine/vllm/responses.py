@@ -1,4 +1,8 @@
-"""Responses on vLLM's own class for them, without state."""
+"""Responses on vLLM's own class for them, without state.
+
+Where tools are given, a whole answer is what its stream ends in: vLLM reads a whole text for calls in another way,
+which makes text of a call that was cut.
+"""
 
 import json
 from collections.abc import AsyncGenerator
@@ -12,7 +16,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from tandem_engine.errors import CallError
-from tandem_engine.response_stream import ResponseStream, stateless
+from tandem_engine.response_stream import Event, ResponseStream, stateless
 from tandem_engine.vllm import failures
 
 
@@ -35,21 +39,36 @@ async def create(
         http: what vLLM reads of the HTTP request.
         response_id: the answer's "id".
     """
-    answer = await serving.create_responses(request.model_copy(update={"request_id": response_id}), http)
+    gathers = bool(request.tools) and not request.stream
+    asked = request.model_copy(update={"request_id": response_id, "stream": bool(request.stream) or gathers})
+    answer = await serving.create_responses(asked, http)
     if isinstance(answer, ErrorResponse):
         return answer
-    if isinstance(answer, AsyncGenerator):
-        return _events(answer, response_id)
-    return compact(stateless(answer.model_dump(mode="json", by_alias=True), response_id)).encode()
+    if not isinstance(answer, AsyncGenerator):
+        return compact(stateless(answer.model_dump(mode="json", by_alias=True), response_id)).encode()
+    events = _events(answer, response_id)
+    if not gathers:
+        return _written(events)
+    response: Event = {}
+    async with aclosing(events):
+        async for event in events:
+            response = event.get("response", response)
+    return compact(response).encode()
 
 
-async def _events(events: AsyncGenerator[Any, None], response_id: str) -> AsyncGenerator[str, None]:
+async def _written(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield f"event: {event['type']}\ndata: {compact(event)}\n\n"
+    yield DONE.decode()
+
+
+async def _events(events: AsyncGenerator[Any, None], response_id: str) -> AsyncGenerator[Event, None]:
     stream = ResponseStream(response_id)
     async with aclosing(events):
         try:
             async for event in events:
-                told = stream.feed(json.loads(event.model_dump_json(by_alias=True)))
-                yield f"event: {told['type']}\ndata: {compact(told)}\n\n"
+                yield stream.feed(json.loads(event.model_dump_json(by_alias=True)))
         except EngineDeadError as dead:
             raise failures.from_exception(dead) from dead
         except (ValueError, TypeError, AssertionError, RuntimeError) as error:
@@ -57,4 +76,3 @@ async def _events(events: AsyncGenerator[Any, None], response_id: str) -> AsyncG
             raise CallError(failures.FAILED) from error
     if not stream.complete:
         raise CallError(failures.FAILED)
-    yield DONE.decode()
