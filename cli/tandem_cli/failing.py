@@ -1,10 +1,11 @@
 """How a command ends when it can't do what it was asked to: a text that says what to do next, and no traceback."""
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tandem_cli.platform.errors import PlatformError
+if TYPE_CHECKING:
+    from tandem_cli.platform.errors import PlatformError  # whose package fails by this module
 
 
 class Failed(click.ClickException):
@@ -16,7 +17,7 @@ class Failed(click.ClickException):
         self.log = log
 
     @classmethod
-    def of(cls, error: PlatformError) -> "Failed":
+    def of(cls, error: "PlatformError") -> "Failed":
         return cls(str(error), error.hint, error.log)
 
     def show(self, file: IO[Any] | None = None) -> None:
