@@ -4,7 +4,7 @@ Routers hold each request against a criterion and count; the operator merges wha
 meaning of a criterion from here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ Metric = Literal["errorRate", "ttft", "tpot", "tokens", "score"]
 
 _MEDIAN: Final = 0.5
 """Of lengths."""
+_COMPARED: Final = tuple(Criterion(metric=metric) for metric in ("errorRate", "ttft", "tpot", "tokens"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,12 @@ class Rule:
         return (value - self.value_absolute) / (1 + self.value_relative)
 
 
-def rules(criteria: Iterable[Criterion]) -> tuple[Rule, ...]:
-    """In the order of the manifest, which has seen to it that margins are in their metric's unit."""
-    return tuple(rule_of(criterion) for criterion in criteria)
+def rules(criteria: Sequence[Criterion]) -> tuple[Rule, ...]:
+    """In the order of the manifest, which has seen to it that margins are in their metric's unit.
+
+    Without any, as a shadow may be, all is compared that needs no one's opinion.
+    """
+    return tuple(rule_of(criterion) for criterion in criteria or _COMPARED)
 
 
 def rule_of(criterion: Criterion) -> Rule:

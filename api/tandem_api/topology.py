@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem_api.inference_service import RoutingSpec
-from tandem_api.inference_service.experiment import Criterion
+from tandem_api.inference_service.experiment import Criterion, Shadow
 
 
 class _Strict(BaseModel):
@@ -58,6 +58,8 @@ class ExperimentRoutes(_Strict):
     champion: str
     challenger: str
     decide: tuple[Criterion, ...] = ()
+    shadow: Shadow | None = None
+    """Copies are to be made at this moment."""
 
 
 class ServiceRoutes(_Strict):

@@ -82,6 +82,11 @@ class Service:
     def full_name(self) -> str:
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def shadowed(self) -> bool:
+        """Some of its requests are copied."""
+        return bool(self.routes and self.routes.experiment and self.routes.experiment.shadow)
+
     def version_for(self, key: str) -> Version | None:
         """The version that serves a key; where none is ready, one that it may wait for; None where there is none."""
         if len(self.versions) == 1:
@@ -181,6 +186,7 @@ class Fleet:
             version.weight = version_routes.weight
             version.queue.routing = routes.routing
             version.queue.pairing = self._pairing(routes.routing)
+            version.queue.room = _room(service, routes, version.name)
             version.queue.hold(routes.queue_timeout if version_routes.held else None)
             service.versions[version.name] = version
             kept = {revision.name: revision for revision in version.revisions}
@@ -258,6 +264,14 @@ class Fleet:
 def _service(routes: ServiceRoutes) -> Service:
     room = Room(routes.routing.queue.max_waiting)
     return Service(routes.name, routes.namespace, routes.model, routes.created, routes.routing, room)
+
+
+def _room(service: Service, routes: ServiceRoutes, version: str) -> Room:
+    """Where a version's requests wait: copies in a room of their own, so that they take nobody's place."""
+    experiment = routes.experiment
+    if experiment and experiment.shadow and experiment.challenger == version:
+        return Room(experiment.shadow.max_in_flight)
+    return service.room
 
 
 def _emptied(service: Service) -> ServiceRoutes:

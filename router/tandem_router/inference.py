@@ -15,7 +15,8 @@ from tandem_router.access.callers import CALLER, Caller, presented
 from tandem_router.clients import AsgiClient, Client, Headers, Receive, Scope, Send
 from tandem_router.direct import EXTENSION, DirectClient, body_at_hand
 from tandem_router.exchange import Exchange, Request
-from tandem_router.experiments.trial import Trial
+from tandem_router.experiments.shadowing import Pair
+from tandem_router.experiments.trial import Trial, seen
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Service, Version
 from tandem_router.logs import Access
@@ -101,6 +102,7 @@ class _Call:
         self._model = ""
         self._version: Version | None = None
         self._trial: Trial | None = None
+        self._pair: Pair | None = None
         self._response_id = ""
 
     async def answer(self, body: bytes | CallFailed, client: Client) -> None:
@@ -150,6 +152,8 @@ class _Call:
         prompt = wanted.prompt_json if service.routing.disaggregate_from else b""
         self._record.estimated_tokens = estimate_tokens(prompt)
         request = Request(self._frontend, body, prompt, self._response_id)
+        if service.shadowed:
+            self._pair = router.copies.offer(service, version, request, self._request_id)
         name = f"{self._frontend.operation} {wanted.model}"
         with router.tracer.serve(name, self.headers, self._asked) as span:
             exchange = Exchange(request, version, client, self._record, span, self, router.clock)
@@ -242,6 +246,8 @@ class _Call:
             self._version.measures.count(record, seconds)
         if self._trial is not None:
             self._trial.count(record, seconds)
+        if self._pair is not None:
+            self._pair.answered(seen(record, seconds))
         if self._router.access_log.wants(record.status, record.error):
             self._router.access_log.add(self._access(seconds))
 

@@ -185,6 +185,8 @@ class RouterMeasures:
         self.cut_streams: Counter[str] = Counter()
         """Streams that ended before their end, by reason; their tokens are counted nowhere, because only a worker's
         usage is the truth."""
+        self.copies: Counter[tuple[str, str, str]] = Counter()
+        """Copies of requests for challengers, by service, version and what became of them."""
         self.versions: dict[tuple[str, str], VersionMeasures] = {}
 
     def version(self, service: str, version: str) -> VersionMeasures:

@@ -66,6 +66,14 @@ class RouterCollector(Collector):
 
     def _versions(self) -> Iterator[Metric]:
         yield self._counter("requests", "Requests by status; 499: the client went away.", _requests, "code")
+        copies = CounterMetricFamily(
+            "tandem_router_copies",
+            "Copies of requests for a challenger: answered, failed; full and not_ready were dropped.",
+            labels=(*_VERSION, "outcome"),
+        )
+        for labels, count in self._measures.copies.items():
+            copies.add_metric(labels, count)
+        yield copies
         yield self._counter("retries", "Attempts that another one followed.", _retries, "role", "reason")
         yield self._counter("kv_outcomes", "Answers by how they came by their prompt's KV.", _kv, "outcome", "reason")
         for name, text, attribute in (

@@ -89,7 +89,8 @@ class Queue:
         return await self._wait(_Waiter(demand, again, patient, asyncio.get_running_loop().create_future()))
 
     async def _wait(self, waiter: _Waiter) -> Grant:
-        self.room.taken += 1
+        room = self.room
+        room.taken += 1
         self._waiting.appendleft(waiter) if waiter.again else self._waiting.append(waiter)
         seconds = self._patience
         try:
@@ -107,7 +108,7 @@ class Queue:
                 waiter.granted.result().close()
             raise
         finally:
-            self.room.taken -= 1
+            room.taken -= 1
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 

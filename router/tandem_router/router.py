@@ -20,6 +20,7 @@ from tandem_router.discovery import Source
 from tandem_router.entropy import Pool
 from tandem_router.exchange import Exchange
 from tandem_router.experiments.counting import Counting
+from tandem_router.experiments.shadowing import Copies
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Fleet
 from tandem_router.ids import ResponseIds
@@ -42,6 +43,7 @@ class Router(AbstractAsyncContextManager["Router"]):
     """Entered, it follows its source and holds a session to each worker; left, it has ended all of that."""
 
     fleet: Fleet
+    copies: Copies
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Router(AbstractAsyncContextManager["Router"]):
             measures=self.measures.version,
             counting=self._count,
         )
+        self.copies = Copies(self._tasks, self.clock, self.measures.copies, self.ids)
         self._following = [self._tasks.create_task(self._follow(), name="follow the topology")]
         access = self.settings.access
         if access.store:
@@ -96,6 +99,7 @@ class Router(AbstractAsyncContextManager["Router"]):
     ) -> None:
         for task in self._following:
             task.cancel()
+        self.copies.stop()
         await self.fleet.close(FAREWELL_SECONDS)
         await self._tasks.__aexit__(kind, error, trace)
         self.tracer.close()
@@ -146,6 +150,7 @@ class Router(AbstractAsyncContextManager["Router"]):
     async def drain(self) -> None:
         """Takes no more requests and lets those that run end within the grace period; the rest get a typed error."""
         self.leaving = self.draining = True
+        self.copies.stop()
         _log.info("draining: %d open requests have %g s", len(self.open), self.settings.grace)
         end = self.clock() + self.settings.grace
         if self.open and await self._emptied(self.settings.grace):

@@ -77,7 +77,7 @@ class _Through:
         return None
 
 
-_NOWHERE: Final = _Through(NO_CONTEXT)
+NOWHERE: Final = _Through(NO_CONTEXT)
 
 
 class NoTracer:
@@ -85,7 +85,7 @@ class NoTracer:
 
     def serve(self, name: str, headers: Mapping[bytes, bytes], attributes: Attributes) -> Span:
         context = incoming(headers)
-        return _NOWHERE if context is NO_CONTEXT else _Through(context)
+        return NOWHERE if context is NO_CONTEXT else _Through(context)
 
     def close(self) -> None:
         return None

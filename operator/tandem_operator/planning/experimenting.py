@@ -94,7 +94,9 @@ def told(service: InferenceService, found: Experiment | None) -> tuple[Event, ..
 
 def _course(state: ExperimentState) -> str:
     if not state.steps:
-        return f"{state.challenger} gets copies of requests."
+        if state.phase == "Paused":
+            return f"No copies for {state.challenger}: paused."
+        return f"{state.challenger} gets copies of requests; {state.challenger_requests:,} compared."
     where = f"Step {state.step + 1} of {state.steps}: {state.weight} % for {state.challenger}"
     if state.phase == "Paused":
         return f"{where}, paused."

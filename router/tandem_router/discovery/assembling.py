@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from tandem_api.inference_service import RoutingSpec
-from tandem_api.inference_service.experiment import Criterion
+from tandem_api.inference_service.experiment import Criterion, Shadow
 from tandem_api.inference_service.quantities import Duration
 from tandem_api.ownership import Claim, taken
 from tandem_api.topology import (
@@ -37,6 +37,7 @@ PORT: Final = "grpc"
 
 _DURATION: Final = TypeAdapter[float](Duration)
 _CRITERIA: Final = TypeAdapter(tuple[Criterion, ...])
+_SHADOW: Final = TypeAdapter[Shadow | None](Shadow | None)
 
 
 K = TypeVar("K", bound=Object)
@@ -146,15 +147,24 @@ def _routes(service: InferenceService, routing: RoutingSpec, slices: Iterable[En
 
 def _experiment(service: InferenceService) -> ExperimentRoutes | None:
     """The operator has named it in status; what is measured stands in spec."""
-    state = service.status and service.status.experiment
-    if not state or service.spec.experiment is None:
+    state, spec = service.status and service.status.experiment, service.spec.experiment
+    if not state or spec is None:
         return None
     try:
-        decide = _CRITERIA.validate_json(bytes(service.spec.experiment.decide) or b"[]", extra="ignore")
+        decide = _CRITERIA.validate_json(bytes(spec.decide) or b"[]", extra="ignore")
+        shadow = _SHADOW.validate_json(bytes(spec.shadow) or b"null", extra="ignore")
     except ValidationError as error:
-        _log.error("spec.experiment.decide of %s can't be used; nothing is counted: %s", service.metadata.key, error)
-        decide = ()
-    return ExperimentRoutes(id=state.id, champion=state.champion, challenger=state.challenger, decide=decide)
+        _log.error(
+            "spec.experiment of %s can't be used; it counts as if it said nothing: %s", service.metadata.key, error
+        )
+        decide, shadow = (), None
+    return ExperimentRoutes(
+        id=state.id,
+        champion=state.champion,
+        challenger=state.challenger,
+        decide=decide,
+        shadow=shadow if state.phase == "Running" else None,
+    )
 
 
 _Workers = dict[tuple[str, str], dict[str, WorkerEndpoint]]

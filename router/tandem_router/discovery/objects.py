@@ -56,9 +56,10 @@ class Rollout(msgspec.Struct, rename="camel"):
 
 
 class Experiment(msgspec.Struct):
-    """`spec.experiment`. `decide` stays JSON for its own type."""
+    """`spec.experiment`. What has a type of its own stays JSON."""
 
     decide: msgspec.Raw = msgspec.Raw()
+    shadow: msgspec.Raw = msgspec.Raw()
 
 
 class ExperimentState(msgspec.Struct):
@@ -67,6 +68,7 @@ class ExperimentState(msgspec.Struct):
     id: str
     champion: str
     challenger: str
+    phase: str = ""
 
 
 class Spec(msgspec.Struct):

@@ -19,6 +19,8 @@ from tandem_router.experiments.quantiles import RunningQuantile
 
 KEYS: Final = 8192
 """Entries of keys that a router keeps and reports; beyond them it keeps every other key."""
+PAIRED: Final = 50
+"""The share under which copied requests count, in percent."""
 SCORE_DIGITS: Final = 3
 """To which scores count."""
 
@@ -115,6 +117,27 @@ class Counting:
             elif sampled(name, self._sampling):
                 self._count_key(tally, name, outcome)
                 self._count_bad(tally, name, outcome)
+
+    def pair(self, champion: Seen, challenger: Seen) -> None:
+        """What the versions made of one request: the one of it, the other of a copy.
+
+        It counts as if half of the requests went to each. The stakes stay fair: with b on harm, the pair pays
+        (1 + 2b y)(1 - 2b x) for the outcomes y of the challenger and x of the champion, whose mean is at most 1 where
+        that of y is at most that of x.
+        """
+        share = self._share_of(PAIRED)
+        share.champion += 1
+        share.challenger += 1
+        for rule, tally, bar in zip(self._rules, share.rules, self._bars, strict=True):
+            value, copied = champion.value(rule), challenger.value(rule)
+            if value is None or copied is None:
+                continue
+            outcome, other = _outcome(rule, value, False, bar), _outcome(rule, copied, True, bar)
+            if bar is not None:
+                bar.add(value)
+            if outcome is not None and other is not None:
+                tally.champion[outcome] += 1
+                tally.challenger[other] += 1
 
     def score(self, weight: int, key: str, score: float) -> None:
         """What somebody thinks of an answer.

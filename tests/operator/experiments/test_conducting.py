@@ -211,6 +211,22 @@ def test_a_shadow_gets_no_traffic():
     assert (found.state.phase, found.weight) == ("Running", 0)
 
 
+def test_a_shadow_compares_and_decides_nothing():
+    course = Course(steps=None, shadow={"percent": 5}, decide=None).running()
+    found = course.look(reports=(report(course.id, 50, errorRate=BAD),))
+    assert (found.state.phase, found.state.reason, found.weight) == ("Running", "Comparing", 0)
+    assert [metric.name for metric in found.state.metrics] == ["errorRate", "ttft p95", "tpot p95", "tokens"]
+    assert found.state.metrics[0].harm > found.state.harm_from
+
+
+def test_a_shadow_pauses():
+    course = Course(steps=None, shadow={"percent": 5}, decide=None).running()
+    course.annotation = "pause"
+    assert course.look().state.phase == "Paused"
+    course.annotation = "resume"
+    assert course.look().state.phase == "Running"
+
+
 def test_while_a_revision_is_unknown_all_stays_as_it_is():
     course = Course().running()
     found = course.look(challenger=None)

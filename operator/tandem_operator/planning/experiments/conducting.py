@@ -88,8 +88,8 @@ def conduct(service: InferenceService, spec: ExperimentSpec, setting: Setting, n
     seen = Situation(
         recorded=recorded,
         challenger_serves=setting.challenger_serves,
-        verdict=decision.verdict if decision else "open",
-        metric=decision.metric if decision else "",
+        verdict=decision.verdict,
+        metric=decision.metric,
         requests=requests(ledger, "challenger", here),
         command=command,
     )

@@ -81,12 +81,12 @@ def advance(spec: ExperimentSpec, progress: Progress, seen: Situation, now: floa
         return replace(progress, phase="Promoted", reason="PromotedByHand", since=now)
     if progress.phase == "Waiting":
         return _begin(progress, seen, now)
-    if spec.shadow is not None:
-        return progress
-    if seen.verdict == "harm":
+    if seen.verdict == "harm" and spec.shadow is None:
         return replace(progress, phase="RolledBack", reason="HarmShown", since=now, metric=seen.metric)
     if seen.command == "pause":
         return replace(progress, phase="Paused", reason="PausedByHand")
+    if spec.shadow is not None:
+        return replace(progress, phase="Running", reason="Comparing")
     going = replace(progress, phase="Running", reason="Collecting")
     step = steps(spec)[progress.step]
     if seen.requests < step.min_requests or now - progress.since < step.min_duration:

@@ -38,17 +38,16 @@ def experiment_id(spec: ExperimentSpec, champion: str, challenger: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def judge(spec: ExperimentSpec, ledger: Ledger) -> Decision | None:
-    """The verdict on what was counted; None for a shadow without criteria."""
-    asked = questions(ledger, rules(spec.decide))
-    return decide(asked, spec.alpha) if asked else None
+def judge(spec: ExperimentSpec, ledger: Ledger) -> Decision:
+    """The verdict on what was counted."""
+    return decide(questions(ledger, rules(spec.decide)), spec.alpha)
 
 
 def replay(record: Record) -> ExperimentState:
     """The record's state, computed anew from what was counted. It equals `record.state`, or the record is not true."""
     progress = progress_of(record.state)
     decision = judge(record.spec, record.ledger)
-    if decision is not None and progress.reason in ("HarmShown", "BenefitShown", "Collecting", "Undecided"):
+    if progress.reason in ("HarmShown", "BenefitShown", "Collecting", "Undecided"):
         progress = _by_verdict(progress, decision)
     return state(record.id, record.spec, progress, record.ledger, decision, record.state.time, record.state.command)
 
@@ -74,13 +73,13 @@ def state(
     spec: ExperimentSpec,
     progress: Progress,
     ledger: Ledger,
-    decision: Decision | None,
+    decision: Decision,
     now: float,
     command: str,
 ) -> ExperimentState:
     """What status says of an experiment. Intervals are for readers alone, and cost more than all the rest."""
-    evidence = {name: question.evidence for name, question in questions(ledger, rules(spec.decide)).items()}
-    findings = decision.findings if decision else {}
+    asked = questions(ledger, rules(spec.decide))
+    intervals = {name: difference(question.evidence, spec.alpha) for name, question in asked.items()}
     return ExperimentState(
         id=id,
         champion=spec.champion,
@@ -94,9 +93,9 @@ def state(
         metric=progress.metric,
         champion_requests=requests(ledger, "champion"),
         challenger_requests=requests(ledger, "challenger"),
-        harm_from=_rounded(decision.harm_from) if decision else 0,
-        benefit_from=_rounded(decision.benefit_from) if decision else 0,
-        metrics=tuple(_metric(name, found, difference(evidence[name], spec.alpha)) for name, found in findings.items()),
+        harm_from=_rounded(decision.harm_from),
+        benefit_from=_rounded(decision.benefit_from),
+        metrics=tuple(_metric(name, found, intervals[name]) for name, found in decision.findings.items()),
         time=now,
         command=command,
     )
