@@ -32,9 +32,17 @@ class Tls:
         return grpc.ssl_channel_credentials(self._read("ca.crt"), self._read("tls.key"), self._read("tls.crt"))
 
     def context(self) -> ssl.SSLContext:
-        """The same for a client of asyncio's."""
+        """The same for a client of sockets."""
         context = ssl.create_default_context(cafile=self.folder / "ca.crt")
         context.load_cert_chain(self.folder / "tls.crt", self.folder / "tls.key")
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """For a server of sockets."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.folder / "ca.crt")
+        context.load_cert_chain(self.folder / "tls.crt", self.folder / "tls.key")
+        context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["h2"])
         return context
 

@@ -12,13 +12,17 @@ UINT32 = st.integers(0, 2**32 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
 
 
+def encode(layer: int, offset: int, data: bytes, *, last: bool) -> bytes:
+    return b"".join(pieces.encode(layer, offset, memoryview(data), last=last))
+
+
 def receive(message: bytes) -> pieces.Piece:
     return pieces.receive(io.BytesIO(message), len(message), lambda _layer, _offset, size: memoryview(bytearray(size)))
 
 
 @given(layer=UINT32, offset=UINT64, data=st.binary(max_size=300), last=st.booleans())
 def test_what_is_written_is_the_protobuf_message(layer: int, offset: int, data: bytes, last: bool) -> None:
-    message = kv_pb2.FetchResponse.FromString(pieces.encode(layer, offset, memoryview(data), last=last))
+    message = kv_pb2.FetchResponse.FromString(encode(layer, offset, data, last=last))
     checksum = xxhash.xxh3_64_intdigest(data)
     assert message == kv_pb2.FetchResponse(layer=layer, offset=offset, data=data, checksum=checksum, last=last)
 
@@ -43,7 +47,7 @@ def test_garbage_is_refused_or_read_but_never_breaks(garbage: bytes) -> None:
 
 
 def test_unknown_fields_are_skipped() -> None:
-    message = pieces.encode(3, 5, memoryview(b"data"), last=True)
+    message = encode(3, 5, b"data", last=True)
     unknown = kv_pb2.KvHandle(connector_params=b"x" * 20, connector="later").SerializeToString()
     piece = receive(message + unknown)
     assert (piece.layer, bytes(piece.data), piece.last, piece.intact) == (3, b"data", True, True)
@@ -51,20 +55,20 @@ def test_unknown_fields_are_skipped() -> None:
 
 @given(data=st.binary(min_size=1, max_size=100), at=st.integers(0, 99), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_seen(data: bytes, at: int, bit: int) -> None:
-    damaged = bytearray(pieces.encode(0, 0, memoryview(data), last=False))
+    damaged = bytearray(encode(0, 0, data, last=False))
     damaged[-1 - at % len(data)] ^= 1 << bit
     assert not receive(bytes(damaged)).intact
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_a_cut_message_is_refused(cut: int) -> None:
-    message = pieces.encode(1, 2, memoryview(b"0123456789"), last=True)
+    message = encode(1, 2, b"0123456789", last=True)
     with pytest.raises(ValueError, match=r"cut|longer"):
         receive(message[:-cut])
 
 
 def test_data_goes_to_the_place_that_is_given_for_it_and_what_follows_is_left() -> None:
-    message, place, asked = pieces.encode(2, 7, memoryview(b"data"), last=False), bytearray(6), []
+    message, place, asked = encode(2, 7, b"data", last=False), bytearray(6), []
     source = io.BytesIO(message + b"next")
 
     def give(*wanted: int) -> memoryview:

@@ -14,16 +14,15 @@ from weakref import WeakSet
 
 import grpc
 from hpack import HPACKError
-from tandem_proto.channels import Tls, sync_channel
-from tandem_proto.http2.calls import PREFIX, message_size
+from tandem_proto.channels import Tls
+from tandem_proto.http2.calls import PREFIX, CallFailed, message_size
 from tandem_proto.http2.frames import ProtocolError
 from tandem_proto.tandem.v1 import kv_pb2
 
 from tandem_engine.errors import KvGone
-from tandem_engine.kv.allocator import keep_freed_memory
 from tandem_engine.kv.assembly import Assembly, FetchFailed, FetchReason
 from tandem_engine.kv.server import SERVICE
-from tandem_engine.kv.stream import CallFailed, Stream
+from tandem_engine.kv.stream import Stream
 
 _REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
     grpc.StatusCode.NOT_FOUND: "gone",
@@ -36,6 +35,9 @@ _REASONS: Final[dict[grpc.StatusCode, FetchReason]] = {
     grpc.StatusCode.CANCELLED: "cut",
 }
 
+
+_FAILURES: Final = (OSError, ValueError, CallFailed, ProtocolError, HPACKError)
+"""What `Stream` raises."""
 
 LARGEST_MESSAGE: Final = 4 * 2**20
 """Bytes, as grpcio's clients have it."""
@@ -119,7 +121,7 @@ class Fetch:
                 while prefix := answer.read(PREFIX):
                     self._assembly.take(answer, message_size(prefix, LARGEST_MESSAGE))
                 return self._assembly.finish()
-            except (OSError, CallFailed, ProtocolError, HPACKError) as error:
+            except _FAILURES as error:
                 raise self._failure(error) from error
             finally:
                 with self._lock:
@@ -149,20 +151,13 @@ class Fetch:
 
 
 class KvClient:
-    """Fetches, and what is said of leases over channels made when first needed.
-
-    A context manager: leaving ends what runs and closes the channels.
-
-    Making one sets how this process's malloc treats freed memory: see `allocator`.
-    """
+    """Fetches from holders, and says of leases what there is to say. A context manager: leaving ends the fetches."""
 
     def __init__(self, tls: Tls | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._tls = tls
         self._clock = clock
         self._lock = threading.Lock()
-        self._channels: dict[str, grpc.Channel] = {}
         self._fetches: WeakSet[Fetch] = WeakSet()
-        keep_freed_memory()
 
     def __enter__(self) -> "KvClient":
         return self
@@ -174,12 +169,9 @@ class KvClient:
 
     def close(self) -> None:
         with self._lock:
-            channels, fetches = list(self._channels.values()), list(self._fetches)
-            self._channels.clear()
+            fetches = list(self._fetches)
         for fetch in fetches:
             fetch.cancel()
-        for channel in channels:
-            channel.close()
 
     def fetch(self, source: Source, into: Sequence[memoryview], timeout: float) -> Fetch:
         """A fetch to run.
@@ -200,30 +192,24 @@ class KvClient:
         Raises:
             KvGone: the holder does not hold it any more, or can't be reached.
         """
-        method = self._channel(address).unary_unary(
-            f"/{SERVICE}/Renew", kv_pb2.RenewRequest.SerializeToString, kv_pb2.RenewResponse.FromString
-        )
         request = kv_pb2.RenewRequest(lease=lease, ttl_ms=round(ttl * 1000), next_lease=next_lease)
         try:
-            answer: kv_pb2.RenewResponse = method(request, timeout=timeout)
-        except grpc.RpcError as error:
+            answer = self._call(address, "Renew", request.SerializeToString(), timeout)
+        except _FAILURES as error:
             raise KvGone("the KV lease is not held any more") from error
-        return answer.ttl_ms / 1000
+        return kv_pb2.RenewResponse.FromString(answer).ttl_ms / 1000
 
     def release(self, address: str, lease: bytes, *, timeout: float) -> bool:
         """Ends a lease; False where it was gone, or where its holder can't be reached (it expires by itself then)."""
-        method = self._channel(address).unary_unary(
-            f"/{SERVICE}/Release", kv_pb2.ReleaseRequest.SerializeToString, kv_pb2.ReleaseResponse.FromString
-        )
         try:
-            answer: kv_pb2.ReleaseResponse = method(kv_pb2.ReleaseRequest(lease=lease), timeout=timeout)
-        except grpc.RpcError:
+            answer = self._call(address, "Release", kv_pb2.ReleaseRequest(lease=lease).SerializeToString(), timeout)
+        except _FAILURES:
             return False
-        return answer.released
+        return kv_pb2.ReleaseResponse.FromString(answer).released
 
-    def _channel(self, address: str) -> grpc.Channel:
-        with self._lock:
-            channel = self._channels.get(address)
-            if channel is None:
-                channel = self._channels[address] = sync_channel(address, self._tls)
-            return channel
+    def _call(self, address: str, method: str, request: bytes, timeout: float) -> bytes:
+        with Stream(address, self._tls, timeout, self._clock) as stream:
+            answer = stream.ask(f"/{SERVICE}/{method}", request)
+            message = answer.read(message_size(answer.read(PREFIX), LARGEST_MESSAGE))
+            answer.read()  # only its end says that it succeeded
+            return message

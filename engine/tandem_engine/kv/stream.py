@@ -15,7 +15,7 @@ import grpc
 import hpack
 from tandem_proto.channels import Tls
 from tandem_proto.http2 import frames
-from tandem_proto.http2.calls import STREAM, request_headers, status, with_prefix
+from tandem_proto.http2.calls import STREAM, CallFailed, request_headers, status, with_prefix
 from tandem_proto.http2.frames import ProtocolError
 from typing_extensions import Buffer
 
@@ -28,14 +28,6 @@ _WINDOW: Final = 2**30
 _LARGEST_FRAME: Final = 4 * 2**20
 _READ_AHEAD: Final = 4096
 """Bytes that are read with what stands before data, and copied from there."""
-
-
-class CallFailed(Exception):
-    """The call ended without success. `code` is its status."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(f"{code.name}: {details}" if details else code.name)
-        self.code = code
 
 
 class Stream:
@@ -154,7 +146,7 @@ class _Answer(io.RawIOBase):
             self._next_frame()
         if self._ended:
             return 0
-        got = self._wire.readinto1(memoryview(into)[: self._left])
+        got = self._wire.readinto(memoryview(into)[: self._left])
         if not got:
             raise ConnectionError("the peer closed the connection")
         self._left -= got

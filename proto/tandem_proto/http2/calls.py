@@ -2,14 +2,24 @@
 
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import grpc
 
 from tandem_proto.http2.frames import ProtocolError
 
+
+class CallFailed(Exception):
+    """A call ended, or is to end, without success. `details` is for people."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(f"{code.name}: {details}" if details else code.name)
+        self.code = code
+        self.details = details
+
+
 STREAM: Final = 1
-"""A connection has one call."""
+"""Where a connection has one call."""
 
 PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
@@ -36,8 +46,10 @@ def message_size(prefix: bytes | bytearray, largest: int) -> int:
     """Bytes of the message that `prefix` begins.
 
     Raises:
-        ProtocolError: It is compressed, which was not asked for, or has more than `largest`.
+        ProtocolError: It is cut, or compressed, which was not asked for, or has more than `largest`.
     """
+    if len(prefix) < PREFIX:
+        raise ProtocolError("a message is cut")
     if prefix[0]:
         raise ProtocolError("a compressed message, which was not asked for")
     size = int.from_bytes(prefix[1:PREFIX], "big")
@@ -51,3 +63,16 @@ def status(trailers: Mapping[str, str]) -> tuple[grpc.StatusCode, str]:
     number = trailers.get("grpc-status", "")
     codes = {str(code.value[0]): code for code in grpc.StatusCode}
     return codes.get(number, grpc.StatusCode.UNKNOWN), unquote(trailers.get("grpc-message", ""))
+
+
+def trailers(code: grpc.StatusCode, details: str = "") -> list[tuple[str, str]]:
+    """How a server says it."""
+    said = [("grpc-status", str(code.value[0]))]
+    return [*said, ("grpc-message", quote(details))] if details else said
+
+
+def timeout_of(given: str) -> float:
+    """Seconds of a `grpc-timeout` header; without end where there is none, or nothing that can be read."""
+    units = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+    number, unit = given[:-1], given[-1:]
+    return int(number) * units[unit] if unit in units and number.isascii() and number.isdigit() else float("inf")

@@ -22,6 +22,7 @@ PADDED: Final = 0x8
 PRIORITY: Final = 0x20
 
 ENABLE_PUSH: Final = 0x2
+MAX_CONCURRENT_STREAMS: Final = 0x3
 INITIAL_WINDOW_SIZE: Final = 0x4
 MAX_FRAME_SIZE: Final = 0x5
 
@@ -48,9 +49,14 @@ class Frame(NamedTuple):
     payload: bytes
 
 
+def head(type: int, flags: int, stream: int, size: int) -> bytes:
+    """What stands before a payload of `size` bytes."""
+    return b"%b%c%c%b" % (size.to_bytes(3, "big"), type, flags, stream.to_bytes(4, "big"))
+
+
 def encode(type: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """A frame as it goes over the wire."""
-    return b"%b%c%c%b%b" % (len(payload).to_bytes(3, "big"), type, flags, stream.to_bytes(4, "big"), payload)
+    return b"%b%b" % (head(type, flags, stream, len(payload)), payload)
 
 
 def settings(values: dict[int, int]) -> bytes:
@@ -70,16 +76,16 @@ def window_update(stream: int, bytes: int) -> bytes:
     return encode(WINDOW_UPDATE, 0, stream, bytes.to_bytes(4, "big"))
 
 
-def head_of(head: bytes, largest: int) -> tuple[int, int, int]:
-    """Payload size, type and flags of a frame, by its first `HEAD` bytes.
+def head_of(data: bytes, largest: int) -> tuple[int, int, int]:
+    """Payload size, type and flags of a frame, by its first `HEAD` bytes, or more.
 
     Raises:
         ProtocolError: the frame is larger than allowed.
     """
-    size = int.from_bytes(head[:3], "big")
+    size = int.from_bytes(data[:3], "big")
     if size > largest:
         raise ProtocolError(f"a frame of {size} bytes; {largest} are allowed")
-    return size, head[3], head[4]
+    return size, data[3], data[4]
 
 
 class Reader:
