@@ -15,6 +15,7 @@ from tandem_api.manifest import ManifestError
 from tandem_virtual.registry import AlreadyRegistered
 
 from tandem_router.access.options import access_of, access_options
+from tandem_router.limits.options import limit_options, limits_of
 from tandem_router.logs import configure
 from tandem_router.measures import LATENCY_MS
 from tandem_router.settings import Settings
@@ -113,6 +114,7 @@ def _base_url(given: str) -> str:
     help="Where OpenTelemetry traces go, e.g. http://collector:4317.",
 )
 @access_options
+@limit_options
 @click.option(
     "--registry-url",
     default="",
@@ -161,9 +163,9 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
         raise click.ClickException(f"virtual models: {error}") from None
     if given["namespaces"] and not kubernetes:
         raise click.UsageError("--namespace goes with --kubernetes")
-    access = access_of(given)
+    access, limits = access_of(given), limits_of(given)
     settings = Settings(
-        id_key=id_key_file.read_bytes() if id_key_file else b"", virtual=virtual, access=access, **given
+        id_key=id_key_file.read_bytes() if id_key_file else b"", virtual=virtual, access=access, limits=limits, **given
     )
     configure(settings.log_level)
     import gc

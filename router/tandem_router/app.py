@@ -36,6 +36,7 @@ from tandem_router.inference import (
     request_id,
     request_id_headers,
 )
+from tandem_router.limits.limiter import GRANT
 from tandem_router.logs import Access
 from tandem_router.metrics import CONTENT_TYPE, Exposition, RouterCollector
 from tandem_router.openapi import with_inference
@@ -55,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 _OWNER: Final = "tandem"
 _POSTED: Final = frozenset({*(frontend.path for frontend in FRONTENDS), *virtual_paths()})
-"""Paths that are counted as they are, though no route of FastAPI's answered."""
+"""Paths for inference: limits hold there, and each is counted by its name."""
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml"})
 
 
@@ -116,9 +117,11 @@ class RouterApp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         try:
-            self._guard.admit(scope)
+            caller = self._guard.admit(scope)
+            if scope["path"] in _POSTED and scope["method"] == "POST":
+                await self._platform.limiter.admit(caller, scope)
         except Refused as refused:
-            self._platform.measures.refused[refused.code] += 1
+            self._platform.measures.refused[refused.reason] += 1
             await _Envelope(Refusal(refused), self._platform)(scope, receive, send)
             return
         endpoint = self._inference.get(scope["path"]) if scope["method"] == "POST" else None
@@ -147,7 +150,7 @@ def _add_paths(app: RouterApp, router: Router, virtual_models: RouterModels | No
 
     @cache
     def exposition() -> Exposition:
-        return Exposition(RouterCollector(router.measures, router.fleet))
+        return Exposition(RouterCollector(router.measures, router.fleet, router.keys, router.limiter))
 
     @cache
     def scores() -> Feedback:
@@ -280,6 +283,8 @@ class _Envelope:
         router, started = self._router, self._router.clock()
         id = request_id(dict(scope["headers"]), router.entropy)
         common = [*SECURITY_HEADERS, NO_STORE, *request_id_headers(scope["path"], id)]
+        if GRANT in scope:
+            common += scope[GRANT].headers
         if router.leaving:
             common.append((b"connection", b"close"))
         # What is not answered at all was given up by its client.

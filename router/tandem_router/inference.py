@@ -19,6 +19,7 @@ from tandem_router.experiments.shadowing import Pair
 from tandem_router.experiments.trial import Trial, seen
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Service, Version
+from tandem_router.limits.limiter import GRANT, Grant
 from tandem_router.logs import Access
 from tandem_router.parsing import Frontend, InvalidBody, Wanted, estimate_tokens, parse
 from tandem_router.record import Record
@@ -95,6 +96,7 @@ class _Call:
         self._frontend = frontend
         self._scope = scope
         self._caller: Caller = scope[CALLER]
+        self._grant: Grant | None = scope.get(GRANT)
         self._record = record
         direct = scope.get("extensions", {}).get(EXTENSION)
         self._excused = direct is not None and direct[0].excused
@@ -194,6 +196,8 @@ class _Call:
             NO_CACHE if stream else NO_STORE,
             *request_id_headers(self._frontend.path, self._request_id),
         ]
+        if self._grant is not None:
+            headers += self._grant.headers
         if self._router.leaving:
             headers.append((b"connection", b"close"))
         if self._router.settings.server_timing:
@@ -204,6 +208,8 @@ class _Call:
         headers = [JSON, *SECURITY_HEADERS, NO_STORE, *request_id_headers(self._frontend.path, self._request_id)]
         if failure.retry_after is not None:
             headers.append((b"retry-after", str(failure.retry_after).encode()))
+        if self._grant is not None:
+            headers += self._grant.headers
         if self._router.leaving:
             headers.append((b"connection", b"close"))
         return headers
@@ -242,6 +248,9 @@ class _Call:
         if record.completion_tokens:
             measures.tokens += record.completion_tokens
             measures.rate.add(record.completion_tokens, seconds)
+        used = record.prompt_tokens + record.completion_tokens
+        if self._grant is not None and (used or 400 <= record.status != 499):
+            self._grant.settle(used)
         if self._version is not None:
             self._version.measures.count(record, seconds)
         if self._trial is not None:

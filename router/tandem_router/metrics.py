@@ -11,7 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from tandem_router.access.ring import KeyRing
 from tandem_router.fleet import Fleet
+from tandem_router.limits.limiter import Limiter
 from tandem_router.measures import Distribution, RouterMeasures, VersionMeasures
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -20,9 +22,11 @@ _VERSION: Final = ("service", "version")
 
 
 class RouterCollector(Collector):
-    """Reads a router's measures and its fleet."""
+    """Reads a router's measures, its fleet, and what it knows of keys and limits."""
 
-    def __init__(self, measures: RouterMeasures, fleet: Fleet) -> None:
+    def __init__(self, measures: RouterMeasures, fleet: Fleet, keys: KeyRing, limiter: Limiter) -> None:
+        self._keys = keys
+        self._limiter = limiter
         self._measures = measures
         self._fleet = fleet
 
@@ -51,6 +55,7 @@ class RouterCollector(Collector):
         for reason, count in m.refused.items():
             refused.add_metric((reason,), count)
         yield refused
+        yield from self._access()
         cut = CounterMetricFamily(
             "tandem_router_cut_streams", "Streams that ended before their end.", labels=("reason",)
         )
@@ -63,6 +68,17 @@ class RouterCollector(Collector):
             "tandem_router_placed", "Places at workers that requests hold.", value=self._fleet.placed
         )
         yield GaugeMetricFamily("tandem_router_leases", "Leases of KV that requests hold.", value=self._fleet.leases)
+
+    def _access(self) -> Iterator[Metric]:
+        """Of the registry's keys and of Redis, where there are any."""
+        if (age := self._keys.age) is not None:
+            text = "Keys of the registry's store that are known here."
+            yield GaugeMetricFamily("tandem_router_keys", text, value=self._keys.count)
+            text = "Seconds since the registry confirmed its keys."
+            yield GaugeMetricFamily("tandem_router_keys_age_seconds", text, value=age)
+        if (shared := self._limiter.shared) is not None:
+            text = "1 while Redis answers, so that limits hold over all routers."
+            yield GaugeMetricFamily("tandem_router_limits_shared", text, value=shared.here)
 
     def _versions(self) -> Iterator[Metric]:
         yield self._counter("requests", "Requests by status; 499: the client went away.", _requests, "code")

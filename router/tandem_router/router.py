@@ -24,6 +24,8 @@ from tandem_router.experiments.shadowing import Copies
 from tandem_router.failures import CallFailed
 from tandem_router.fleet import Fleet
 from tandem_router.ids import ResponseIds
+from tandem_router.limits.limiter import Limiter
+from tandem_router.limits.shared import SharedBuckets
 from tandem_router.logs import AccessLog
 from tandem_router.measures import RouterMeasures
 from tandem_router.settings import Settings
@@ -61,6 +63,9 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.clock = clock
         self.entropy = Pool(entropy).take
         self.keys = KeyRing(settings.access, clock, wall)
+        limits = settings.limits
+        shared = SharedBuckets(limits.redis_url) if limits.redis_url else None
+        self.limiter = Limiter(limits, clock, wall, shared)
         self.ids = ResponseIds(settings.id_key or entropy(32), self.entropy)
         self.measures = RouterMeasures(clock, settings.latency_buckets_ms)
         self.access_log = AccessLog(settings.log_level)
@@ -92,6 +97,8 @@ class Router(AbstractAsyncContextManager["Router"]):
         if access.store:
             following = Following(self.keys, self.settings.registry_url, access.service_key, access.poll)
             self._following.append(self._tasks.create_task(following.run(), name="follow the registry's keys"))
+        if self.limiter.shared is not None:
+            self._following.append(self._tasks.create_task(self.limiter.shared.run(), name="keep shared limits"))
         return self
 
     async def __aexit__(

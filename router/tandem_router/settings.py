@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tandem_router.access.settings import AccessSettings
+from tandem_router.limits.settings import LimitSettings
 from tandem_router.measures import LATENCY_MS
 from tandem_router.virtual.settings import VirtualSettings
 
@@ -22,6 +23,8 @@ class Settings:
     """How workers and status call this router; a pod's name in a cluster."""
     access: AccessSettings = field(default_factory=AccessSettings)
     """Who may use it. By default that is nobody."""
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    """How much of it. By default there are none."""
     tls: Path | None = None
     """Folder of a `kubernetes.io/tls` Secret for the channels to workers; None: plain."""
     id_key: bytes = field(default=b"", repr=False)

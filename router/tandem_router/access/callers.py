@@ -30,17 +30,21 @@ class Refused(Exception):
 
     Attributes:
         status: HTTP status.
-        code: What programs tell refusals apart by; metrics count by it, too.
+        code: What programs tell refusals apart by.
         message: What was wrong and what to do. Safe for clients.
         headers: More of the answer.
+        reason: What metrics count refusals by.
     """
 
-    def __init__(self, status: int, code: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, headers: Iterable[tuple[str, str]] = (), reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.headers = dict(headers)
+        self.reason = reason or code
 
 
 def unauthenticated(message: str, code: str = "invalid_api_key") -> Refused:

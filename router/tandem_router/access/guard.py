@@ -29,13 +29,14 @@ class Guard:
         self._settings = settings
         self._ring = ring
 
-    def admit(self, scope: Scope) -> None:
-        """Finds out who makes a request, and notes it in its scope.
+    def admit(self, scope: Scope) -> Caller:
+        """Finds out who makes a request, and notes it in its scope, too.
 
         Raises:
             Refused: it has no key, or not one for this.
         """
-        scope[CALLER] = self._caller(scope) if self._settings.required else ANYBODY
+        caller = scope[CALLER] = self._caller(scope) if self._settings.required else ANYBODY
+        return caller
 
     def _caller(self, scope: Scope) -> Caller:
         method, path = scope["method"], scope["path"]

@@ -1,0 +1,1 @@
+"""How much a key, and an address, may use in a minute: requests, and tokens."""
