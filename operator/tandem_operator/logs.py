@@ -13,6 +13,6 @@ _KOPF_FIELDS: Final = ("k8s_skip", "k8s_ref", "settings")
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Sends everything that this process logs to `stream` (stderr) as JSON lines."""
     log_to(stream or sys.stderr, JsonLines(_KOPF_FIELDS), LEVELS[level])
-    # Each event of each object, and each request, are theirs at info.
-    for name in ("kopf", "httpx", "httpx2", "httpcore", "httpcore2"):
+    # Each event of each object, each request and each probe of the kubelet's are theirs at info.
+    for name in ("kopf", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from tandem_operator.cluster import FIELD_MANAGER
+from tandem_operator.planning.actions import Kind
+from tandem_operator.planning.drift import Fields
 from tandem_operator.planning.experiments.conducting import RECORD
 from tandem_operator.planning.names import APPLIED, REVISION, ROLE, ROUTABLE, SERVICE, VERSION
 from tandem_operator.planning.observed import Autoscaler, Child, Deployment, Pod, Trouble
@@ -48,8 +51,10 @@ def view_of(kind: str, obj: Json) -> View | None:
             return _pod(obj)
         case "HorizontalPodAutoscaler":
             return _autoscaler(obj)
-        case _:
+        case "Service" | "ConfigMap" | "ServiceAccount" | "PodDisruptionBudget" | "NetworkPolicy":
             return _child(kind, obj)
+        case _:
+            raise ValueError(f"{kind} is none of what is watched")
 
 
 def same(one: View | None, other: View | None) -> bool:
@@ -163,10 +168,11 @@ def _autoscaler(obj: Json) -> Autoscaler:
         active=None if active is None else active["status"] == "True",
         message=active.get("message", "") if active and active["status"] != "True" else "",
         applied=(meta.get("annotations") or {}).get(APPLIED, ""),
+        fields=_fields(meta),
     )
 
 
-def _child(kind: str, obj: Json) -> Child:
+def _child(kind: Kind, obj: Json) -> Child:
     meta = obj["metadata"]
     return Child(
         kind=kind,
@@ -175,8 +181,18 @@ def _child(kind: str, obj: Json) -> Child:
         version=meta["labels"].get(VERSION, ""),
         revision=meta["labels"].get(REVISION, ""),
         applied=(meta.get("annotations") or {}).get(APPLIED, ""),
+        fields=_fields(meta),
         record=(obj.get("data") or {}).get(RECORD, "") if kind == "ConfigMap" else "",
     )
+
+
+def _fields(meta: Json) -> Fields:
+    """Those that the operator has applied, and that nobody has changed since."""
+    for one in meta.get("managedFields") or ():
+        if (one["manager"], one["operation"], one.get("subresource")) == (FIELD_MANAGER, "Apply", None):
+            fields: Fields = one["fieldsV1"]
+            return fields
+    return {}
 
 
 def _role(obj: Json) -> Role:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tandem_operator.planning import conditions, trouble
+from tandem_operator.planning import conditions, experimenting, trouble
+from tandem_operator.planning.experiments import progress
 
 from tests.chart.rendering import CHART
 
@@ -21,9 +22,13 @@ def reasons() -> set[str]:
     """Reasons of conditions, as the code writes them."""
     told = re.findall(r'made\.(?:yes|no|unknown)\(\s*"(\w+)"', Path(conditions.__file__).read_text())
     obstacles = re.findall(r'(?:case|return) "(\w+)"', Path(trouble.__file__).read_text())
+    experiments = re.findall(r'reason="(\w+)"', Path(progress.__file__).read_text())
+    experiments += re.findall(r'return (?:False|True), "(\w+)"', Path(experimenting.__file__).read_text())
     assert len(told) > 20
     assert len(obstacles) > 3
-    return {*told, *obstacles, "ModelNameTaken"}
+    assert len(experiments) > 8
+    # What the API server refuses, it names itself.
+    return {*told, *obstacles, *experiments, "ModelNameTaken", "Invalid", "Forbidden", "Refused"}
 
 
 def test_every_reason_of_a_condition_is_told_of() -> None:

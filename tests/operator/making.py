@@ -1,5 +1,6 @@
 """Services to plan, from as much of a spec as a test is about."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tandem_api.inference_service import InferenceService
@@ -22,3 +23,8 @@ def service(name: str = "llama", created: str = "", **spec: Any) -> InferenceSer
 
 def version(**fields: Any) -> dict[str, Any]:
     return {**VERSION, **fields}
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Who applies it owns these fields, lists as a whole: in the form of managedFields."""
+    return {f"f:{name}": fields_of(part) for name, part in value.items()} if isinstance(value, Mapping) else {}

@@ -10,7 +10,7 @@ from tandem_operator.planning.experiments.record import load
 from tandem_operator.planning.observed import Child, RouterView
 
 from tests.operator.experiments.reporting import report, single
-from tests.operator.making import service, version
+from tests.operator.making import fields_of, service, version
 
 VIRTUAL = {"engine": {"type": "virtual"}}
 SPEC: dict[str, Any] = {
@@ -49,7 +49,14 @@ class World:
         for one in made.apply:
             if one["metadata"]["name"] == "llama-experiment":
                 applied = one["metadata"]["annotations"]["tandem.dev/applied"]
-                self.child = Child("ConfigMap", "llama-experiment", "u", applied=applied, record=one["data"][RECORD])
+                self.child = Child(
+                    "ConfigMap",
+                    "llama-experiment",
+                    "u",
+                    applied=applied,
+                    fields=fields_of(one),
+                    record=one["data"][RECORD],
+                )
         return made
 
     @property

@@ -10,7 +10,7 @@ from tandem_operator.planning import Installation, Observed, Peer, Plan, Policie
 from tandem_operator.planning.autoscaling import quantity
 from tandem_operator.planning.observed import Child, Deployment, Pod, Resolution, Trouble
 
-from tests.operator.making import service, version
+from tests.operator.making import fields_of, service, version
 
 COMMIT = "a" * 40
 PINNED = {"hf://org/name": Resolution(f"hf://org/name@{COMMIT}")}
@@ -79,7 +79,7 @@ def test_an_object_is_applied_again_only_when_it_changes_and_a_fixed_one_never()
     asked = service(**VIRTUAL)
     made = planned(asked)
     children = tuple(
-        Child(kind, name, name, applied=one["metadata"]["annotations"]["tandem.dev/applied"])
+        Child(kind, name, name, applied=one["metadata"]["annotations"]["tandem.dev/applied"], fields=fields_of(one))
         for (kind, name), one in objects(made).items()
         if kind != "Deployment"
     )

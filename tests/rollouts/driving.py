@@ -14,6 +14,7 @@ from tandem_operator.planning.observed import Autoscaler, Child, Deployment, Pod
 from tandem_operator.planning.resolving import Role
 from tandem_operator.planning.stepping import bounds
 
+from tests.operator.making import fields_of
 from tests.rollouts.watching import Violated, Watch
 from tests.rollouts.world import World
 
@@ -187,14 +188,14 @@ class Operator:
             world.deployments[name] = view.deployments[name] = made
         elif kind == "HorizontalPodAutoscaler":
             known = world.autoscalers.get(name)
-            scaler = (
-                replace(known, applied=applied)
-                if known
-                else Autoscaler(name, world.version(), version, revision, role, applied=applied)
+            scaler = replace(
+                known or Autoscaler(name, world.version(), version, revision, role),
+                applied=applied,
+                fields=fields_of(manifest),
             )
             world.autoscalers[name] = view.autoscalers[name] = scaler
         else:
-            child = Child(kind, name, world.version(), version, revision, applied)
+            child = Child(kind, name, world.version(), version, revision, applied, fields_of(manifest))
             world.children[(kind, name)] = view.children[(kind, name)] = child
 
 

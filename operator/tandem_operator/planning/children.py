@@ -3,7 +3,8 @@
 Of each role of a revision a Deployment, a headless Service, a ConfigMap and a PodDisruptionBudget; of each service a
 ServiceAccount and its NetworkPolicies. What a revision is stands fast: its Deployment and its ConfigMap are applied
 once, since an operator of another release renders other ones, and workers are not to restart for that. The others are
-applied again when they change, which their annotation tandem.dev/applied tells.
+applied again when they change, which their annotation tandem.dev/applied tells, and when somebody else changes them
+(`drift`).
 """
 
 import hashlib

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from tandem_api.experiments import ExperimentReport
 from tandem_api.status import RouterStatus
 
+from tandem_operator.planning.actions import Kind
+from tandem_operator.planning.drift import Fields
 from tandem_operator.planning.experiments.progress import Recorded
 from tandem_operator.planning.resolving import Role
 
@@ -86,13 +88,15 @@ class Autoscaler:
     """Of that condition, where it is False."""
     applied: str = ""
     """As of `Child`."""
+    fields: Fields = field(default_factory=dict, hash=False)
+    """As of `Child`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
     """Any object but Deployments, pods and autoscalers that the service owns."""
 
-    kind: str
+    kind: Kind
     name: str
     uid: str
     version: str = ""
@@ -101,6 +105,8 @@ class Child:
     """By its label; empty: it belongs to no single revision."""
     applied: str = ""
     """Its annotation tandem.dev/applied: a hash of what the operator last applied."""
+    fields: Fields = field(default_factory=dict, hash=False)
+    """Those of it that are the operator's: what it applied, and nobody has changed since."""
     record: str = ""
     """What it keeps of an experiment, where it is the ConfigMap for that."""
 

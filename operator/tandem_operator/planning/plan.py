@@ -8,14 +8,15 @@ from tandem_api.inference_service import InferenceService
 from tandem_api.inference_service.status import InferenceServiceStatus
 
 from tandem_operator.planning import children
-from tandem_operator.planning.actions import Delete, Gate, Kind, Plan, Scale
+from tandem_operator.planning.actions import Delete, Gate, Plan, Scale
 from tandem_operator.planning.autoscaling import autoscaler
 from tandem_operator.planning.conditions import Scene
 from tandem_operator.planning.course import Course, leave, steer
+from tandem_operator.planning.drift import drifted
 from tandem_operator.planning.experimenting import Experiment, experiment, told
 from tandem_operator.planning.experiments.conducting import record_map, weights
 from tandem_operator.planning.installation import Installation
-from tandem_operator.planning.observed import Observed
+from tandem_operator.planning.observed import Autoscaler, Child, Observed
 from tandem_operator.planning.policies import policies
 from tandem_operator.planning.rehearsal import rehearse
 from tandem_operator.planning.reporting import report, transitions
@@ -151,12 +152,12 @@ def _wanted(service: InferenceService, courses: Iterable[Course], installation: 
 def _apply(
     service: InferenceService, observed: Observed, courses: Iterable[Course], wanted: Iterable[Mapping[str, Any]]
 ) -> Iterator[Mapping[str, Any]]:
-    """What is missing or has changed; Deployments last, when all that their pods need is there."""
-    there = {(child.kind, child.name): child.applied for child in observed.children}
-    there |= {("HorizontalPodAutoscaler", scaler.name): scaler.applied for scaler in observed.autoscalers}
+    """What is missing, or is not as it should be; Deployments last, when all that their pods need is there."""
+    there: dict[tuple[str, str], Child | Autoscaler] = {(child.kind, child.name): child for child in observed.children}
+    there |= {("HorizontalPodAutoscaler", scaler.name): scaler for scaler in observed.autoscalers}
     for manifest in wanted:
-        applied = there.get((manifest["kind"], manifest["metadata"]["name"]))
-        if applied is None or (not children.fixed(manifest) and applied != children.applied(manifest)):
+        found = there.get((manifest["kind"], manifest["metadata"]["name"]))
+        if found is None or (not children.fixed(manifest) and _differs(found, manifest)):
             yield manifest
     running = {deployment.name for deployment in observed.deployments}
     for course in courses:
@@ -166,6 +167,11 @@ def _apply(
             if role.name not in running:
                 replicas = course.step.replicas[(course.plan.revision, role.role)]
                 yield from children.owned(service, [children.deployment(course.plan, role, replicas)])
+
+
+def _differs(found: Child | Autoscaler, manifest: Mapping[str, Any]) -> bool:
+    """Another manifest was applied, or other hands have changed what was."""
+    return found.applied != children.applied(manifest) or drifted(found.fields, manifest)
 
 
 def _scale(courses: Iterable[Course]) -> Iterator[Scale]:
@@ -192,7 +198,7 @@ def _delete(
     for child in observed.children:
         unused = (child.version, child.revision) not in alive if child.revision else not observed.name_owner
         if unused and (child.kind, child.name) not in known:
-            yield Delete(_kind(child.kind), child.name, child.uid)
+            yield Delete(child.kind, child.name, child.uid)
     keep = {course.name for course in courses if course.aside and not _recorded(course, last)}
     for scaler in observed.autoscalers:
         if ("HorizontalPodAutoscaler", scaler.name) not in known and scaler.version not in keep:
@@ -242,14 +248,3 @@ def _deadlines(courses: Iterable[Course], routers: Routers, tried: Experiment | 
             yield course.obstacle.again_after
         if course.plan and (wanted := course.found.get(course.plan.revision)):
             yield from waiting(wanted, now)
-
-
-def _kind(kind: str) -> Kind:
-    kinds: dict[str, Kind] = {
-        "Service": "Service",
-        "ConfigMap": "ConfigMap",
-        "PodDisruptionBudget": "PodDisruptionBudget",
-        "ServiceAccount": "ServiceAccount",
-        "NetworkPolicy": "NetworkPolicy",
-    }
-    return kinds[kind]
