@@ -10,6 +10,7 @@ from tandem_operator.settings import OperatorSettings, PolicySettings
 
 def installation_of(settings: OperatorSettings) -> Installation:
     """The installation, as the planner knows it."""
+    registry = settings.registry
     return Installation(
         settings=Settings(
             vllm_image=settings.images.vllm,
@@ -17,12 +18,14 @@ def installation_of(settings: OperatorSettings) -> Installation:
             tls_secret=settings.tls_secret,
             env=settings.worker_env,
             image_pull_policy=settings.images.pull_policy,
+            registry_url=registry.url if registry else None,
+            registry_key=(key.name, key.key) if registry and (key := registry.worker_key) else None,
             image_pull_secrets=tuple(secret.name for secret in settings.image_pull_secrets),
         ),
         url=settings.router.url,
         policies=_policies(settings.network_policies) if settings.network_policies.enabled else None,
         rehearse=settings.rehearse,
-        registry=settings.registry is not None,
+        registry=registry is not None,
     )
 
 
@@ -33,6 +36,7 @@ def _policies(settings: PolicySettings) -> Policies:
         dns=settings.dns,
         downloads=tuple(_network(cidr, settings.downloads.excluded) for cidr in settings.downloads.cidrs),
         download_ports=settings.downloads.ports,
+        registry=settings.registry,
         extra_egress=settings.extra_egress,
     )
 

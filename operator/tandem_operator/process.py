@@ -15,6 +15,7 @@ import prometheus_client
 from tandem_operator import watching
 from tandem_operator.cluster import SERVICES, ApiError, Cluster, connect
 from tandem_operator.executing import Executor
+from tandem_operator.following import Following
 from tandem_operator.installed import installation_of
 from tandem_operator.metrics import Metrics
 from tandem_operator.outcomes import Outcomes
@@ -63,6 +64,7 @@ async def run(
     ):
         routers = RouterPoller(cluster, to_routers, settings.router, metrics, concerned, clock)
         outcomes = Outcomes(to_registry, settings.registry, queue.add)
+        following = Following(to_registry, settings.registry, queue.add, time.monotonic)
         sources = SourceResolver(cluster, to_hub, hub, queue.add, time.monotonic)
         reconciler = Reconciler(
             store,
@@ -72,6 +74,7 @@ async def run(
             Events(cluster, timestamp, instance),
             routers,
             sources,
+            following,
             outcomes,
             metrics,
             clock=clock,
@@ -84,6 +87,7 @@ async def run(
                 helping = [
                     group.create_task(routers.run()),
                     group.create_task(sources.run()),
+                    group.create_task(following.run()),
                     group.create_task(outcomes.run()),
                     group.create_task(watching.pruning(cluster, store, settings.namespaces, concerned)),
                 ]

@@ -54,6 +54,18 @@ class Sources(Protocol):
         """Finds it out, and has the service looked at afterwards."""
 
 
+class Following(Protocol):
+    """What sources of the registry stand for, and which of its versions are in use."""
+
+    def known(self) -> Mapping[str, Resolution]: ...
+
+    def want(self, key: Key, uid: str, sources: Iterable[str], uses: Iterable[str]) -> None:
+        """Follows these from now on, has the service looked at when one changes, and keeps those in use."""
+
+    def forget(self, key: Key) -> None:
+        """The service is no more."""
+
+
 class Outcomes(Protocol):
     """How experiments ended, where somebody remembers that."""
 
@@ -89,6 +101,7 @@ class Reconciler:
         events: Events,
         routers: Routers,
         sources: Sources,
+        following: Following,
         outcomes: Outcomes,
         metrics: Metrics,
         *,
@@ -102,6 +115,7 @@ class Reconciler:
         self._events = events
         self._routers = routers
         self._sources = sources
+        self._following = following
         self._outcomes = outcomes
         self._metrics = metrics
         self._clock = clock
@@ -118,6 +132,7 @@ class Reconciler:
             # Kubernetes' garbage collector takes away what it owned.
             self._routers.awaited(key, waits=False)
             if service is None:
+                self._following.forget(key)
                 self._metrics.forget(*key)
             return Result()
         try:
@@ -125,7 +140,7 @@ class Reconciler:
         except ValidationError as error:
             return await self._invalid(key, service, error)
         with self._metrics.planning.time():
-            views, sources = self._routers.views(), self._sources.known(key[0])
+            views, sources = self._routers.views(), {**self._sources.known(key[0]), **self._following.known()}
             reports, outcomes = self._routers.reports(key), self._outcomes.known()
             observed = observe(self._store, key, service, views, sources, reports, outcomes)
             plan = self._planner(resource, observed, self._clock())
@@ -134,6 +149,7 @@ class Reconciler:
         self._routers.awaited(key, waits=plan.awaits_routers)
         for wanted in plan.resolve:
             self._sources.resolve(key, wanted)
+        self._following.want(key, resource.metadata.uid, plan.follow, plan.uses)
         if plan.inquire is not None:
             self._outcomes.inquire(key, plan.inquire)
         if plan.tell is not None:

@@ -26,6 +26,12 @@ class SecretReference(Spec):
     name: str
 
 
+class SecretKeyReference(SecretReference):
+    """One of its keys."""
+
+    key: str
+
+
 class RouterSettings(Spec):
     """Where the routers are, and where clients find them."""
 
@@ -61,6 +67,8 @@ class RegistrySettings(Spec):
     """Base URL: http://tandem-registry:80."""
     key_file: Path | None = None
     """A file with a key for what services need there, read anew for each request; None: it asks for none."""
+    worker_key: SecretKeyReference | None = None
+    """The same for workers that fetch from it, in a Secret of each namespace that has some."""
 
 
 class PolicyPeer(Spec):
@@ -86,6 +94,8 @@ class PolicySettings(Spec):
     monitoring: tuple[dict[str, Any], ...] = ()
     dns: tuple[dict[str, Any], ...] = ()
     downloads: DownloadSettings = DownloadSettings()
+    registry: tuple[dict[str, Any], ...] = ()
+    """Egress rules to the registry."""
     extra_egress: tuple[dict[str, Any], ...] = ()
 
 

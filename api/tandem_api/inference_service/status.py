@@ -54,6 +54,8 @@ class RevisionState(Spec):
     """The image that its workers run, resolved once."""
     source: Word = ""
     """The source that its workers serve, resolved once."""
+    registered: Word = ""
+    """The registered version that it is, as name/version; empty: its source is none of the registry's."""
 
 
 class VersionState(Spec):
@@ -64,6 +66,10 @@ class VersionState(Spec):
     """The revision that is wanted: it serves, or comes up."""
     previous_revision: Word = ""
     """The revision that it replaces, while it does."""
+    follows: Word = ""
+    """The source of the registry that was asked for."""
+    registered: Word = ""
+    """The registered version that it stands for, as name/version."""
     revisions: Annotated[tuple[RevisionState, ...], Field(max_length=16)] = ()
     """The revisions that exist, those that requests prefer first."""
     held: bool = False

@@ -87,6 +87,10 @@ class Plan:
     events: tuple[Event, ...] = ()
     """To be sent once the status is written."""
     resolve: tuple[Resolve, ...] = ()
+    follow: tuple[str, ...] = ()
+    """Sources of the registry: keep finding out what they stand for; the answers go into `Observed.sources`."""
+    uses: tuple[str, ...] = ()
+    """Registered versions, as NAME/VERSION, that the registry has to keep for this service."""
     inquire: str | None = None
     """Ask the registry how this experiment ended; the answer goes into `Observed.outcomes`."""
     tell: Record | None = None

@@ -119,8 +119,8 @@ def _why_not(made: "_Made", scene: Scene) -> Finding:
     for course in weighted:
         if course.obstacle is not None:
             return made.no(course.obstacle.reason, _advise(scene, course))
-        if course.resolve is not None:
-            return made.no("ResolvingSource", f"{_version(course)}: finding out what {course.resolve.source} is.")
+        if course.unknown is not None:
+            return made.no(*_unknown(course))
     return made.no("WorkersStarting", _missing(scene) or "Workers start.")
 
 
@@ -130,7 +130,7 @@ def _role_ready(scene: Scene, role: Role) -> Finding:
         return _name_taken(made, scene)
     concerned = [course for course in scene.versions if role in course.desired]
     if not concerned:
-        if any(course.resolve for course in scene.versions):
+        if any(course.unknown for course in scene.versions):
             return made.unknown("ResolvingSource", "It is not known yet what to run.")
         return made.yes("NotUsed", f"There are no {role} workers: decode workers serve alone.")
     short = [
@@ -196,8 +196,9 @@ def _progressing(scene: Scene) -> Finding:
         if course.obstacle is not None and course.obstacle.fatal and not _complete(course):
             return made.no(course.obstacle.reason, _advise(scene, course))
     for course in scene.versions:
-        if course.resolve is not None:
-            return made.yes("ResolvingSource", f"{_version(course)}: finding out what {course.resolve.source} is.")
+        if course.unknown is not None:
+            reason, message = _unknown(course)
+            return made.no(reason, message) if course.unknown.error else made.yes(reason, message)
         if course.rolling or course.aside:
             return made.yes("RollingOut", _rolling(scene, course))
     if missing := _missing(scene):
@@ -216,6 +217,9 @@ def _degraded(scene: Scene) -> Finding:
         return made.no("NotServing", "The service is not served.")
     if doubt := next((course for course in scene.versions if course.pinned and course.pinned.doubt), None):
         assert doubt.pinned is not None
+        if doubt.follow:
+            stays = f"{doubt.pinned.doubt} It stays at {doubt.pinned.registered} until it can be asked."
+            return made.yes("SourceNotFollowed", f"{_version(doubt)}: {stays}")
         return made.yes(
             "SourceNotPinned",
             f"{_version(doubt)}: {doubt.pinned.doubt} Its workers may fetch different commits: name one in the source.",
@@ -262,8 +266,22 @@ def _rolling(scene: Scene, course: Course) -> str:
     for role, wanted in course.desired.items():
         revision = course.found.get(_revision(course))
         counts.append(f"{role} {revision.role(role).ready if revision else 0} of {wanted}")
-    former = f" in place of {course.former.name}" if course.former else ""
-    return f"{_version(course)}: revision {_revision(course)}{former} has {', '.join(counts)}."
+    former = f" in place of {_described(course, course.former.name)}" if course.former else ""
+    return f"{_version(course)}: revision {_described(course, _revision(course))}{former} has {', '.join(counts)}."
+
+
+def _described(course: Course, revision: str) -> str:
+    """A revision, with the registered version that it is."""
+    registered = course.registered(revision)
+    return f"{revision} ({registered})" if registered else revision
+
+
+def _unknown(course: Course) -> tuple[str, str]:
+    """Reason and message for a version of which it is not known what it runs."""
+    assert course.unknown is not None
+    if course.unknown.error:
+        return "SourceUnresolved", f"{_version(course)}: {course.unknown.error}"
+    return "ResolvingSource", f"{_version(course)}: finding out what {course.unknown.source} is."
 
 
 def _missing(scene: Scene) -> str:

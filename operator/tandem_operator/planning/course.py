@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from tandem_api.inference_service import InferenceService, VersionSpec
 from tandem_api.inference_service.status import RevisionState, RoleStatus, VersionState
 
-from tandem_operator.planning.actions import Resolve
 from tandem_operator.planning.autoscaling import desired
 from tandem_operator.planning.names import ROLE, SERVICE, VERSION
 from tandem_operator.planning.observed import Autoscaler, Observed
-from tandem_operator.planning.pinning import Pinned, pin
+from tandem_operator.planning.pinning import Pinned, Unknown, followed, keeps_moving, pin
 from tandem_operator.planning.resolving import ROLES, Role, Settings
 from tandem_operator.planning.rollout import Goal, Step, advance, rest, withdraw
 from tandem_operator.planning.routers import Routers
@@ -34,8 +33,10 @@ class Course:
     plan: RevisionPlan | None = None
     """None: it is not known yet, or no longer, what to run."""
     pinned: Pinned | None = None
-    resolve: Resolve | None = None
+    unknown: Unknown | None = None
     """What has to be found out before anything of the version can be done."""
+    follow: str = ""
+    """The source that the registry is to be asked for again and again."""
     scalers: Mapping[Role, Autoscaler] = field(default_factory=dict)
     scaled: frozenset[Role] = frozenset()
     """Roles whose autoscaler owns the replicas of the wanted revision, or may be given them."""
@@ -46,6 +47,13 @@ class Course:
     serves: bool = False
     """Requests for it that come to any router now can be served."""
     last: VersionState | None = None
+
+    def registered(self, revision: str) -> str:
+        """The registered version that a revision is, as NAME/VERSION; empty: none."""
+        if self.pinned is not None and self.plan is not None and self.plan.revision == revision:
+            return self.pinned.registered
+        known = self.last.revisions if self.last else ()
+        return next((one.registered for one in known if one.name == revision), "")
 
     @property
     def others(self) -> tuple[Revision, ...]:
@@ -87,12 +95,23 @@ def steer(
     index = next(i for i, one in enumerate(service.spec.versions) if one.name == version.name)
     scalers = {scaler.role: scaler for scaler in observed.autoscalers if scaler.version == version.name}
     pinned = pin(service, version, settings, last, observed.sources)
-    if isinstance(pinned, Resolve):
+    follow = _follow(version, settings, pinned)
+    if isinstance(pinned, Unknown):
         step = rest(found, last)
         counts = {role: status.desired for role in ROLES if (status := _status(last, role)) is not None}
         serves = _serves(version.name, found, step, routers)
         return Course(
-            version.name, index, weight, found, step, counts, resolve=pinned, scalers=scalers, serves=serves, last=last
+            version.name,
+            index,
+            weight,
+            found,
+            step,
+            counts,
+            unknown=pinned,
+            follow=follow,
+            scalers=scalers,
+            serves=serves,
+            last=last,
         )
     plan = plan_revision(pinned.effective, weight, settings, pinned.revision)
     counts = {
@@ -126,6 +145,7 @@ def steer(
         counts,
         plan,
         pinned,
+        follow=follow,
         scalers=scalers,
         scaled=scaled,
         aside=aside,
@@ -133,6 +153,13 @@ def steer(
         serves=_serves(version.name, found, step, routers),
         last=last,
     )
+
+
+def _follow(version: VersionSpec, settings: Settings, pinned: Pinned | Unknown) -> str:
+    """What names a version itself has to be asked for only once."""
+    if version.source is None or not followed(version, settings):
+        return ""
+    return version.source if keeps_moving(version.source) or isinstance(pinned, Unknown) else ""
 
 
 def leave(
@@ -146,10 +173,13 @@ def leave(
 def state(course: Course, service: str, effective_weight: int, share_moved_to: tuple[str, ...]) -> VersionState:
     """What status says of a version."""
     former = course.former
+    follows, registered = _followed(course)
     return VersionState(
         name=course.name,
         revision=course.plan.revision if course.plan else course.last.revision if course.last else "",
         previous_revision=former.name if former and course.plan else "",
+        follows=follows,
+        registered=registered,
         revisions=tuple(_revision(course, name, traffic) for name, traffic in course.step.traffic.items()),
         held=course.step.held,
         weight=course.weight,
@@ -170,11 +200,19 @@ def _revision(course: Course, name: str, traffic: bool) -> RevisionState:
             asked=course.pinned.asked,
             image=effective.image,
             source=effective.source or "",
+            registered=course.pinned.registered,
         )
     known = next((one for one in course.last.revisions if one.name == name), None) if course.last else None
     if known is not None:
         return known.model_copy(update={"traffic": traffic})
     return RevisionState(name=name, disaggregated=course.found[name].disaggregated, traffic=traffic)
+
+
+def _followed(course: Course) -> tuple[str, str]:
+    """The source that is followed, and what it stands for: as it was, while that is not known."""
+    if course.pinned is not None:
+        return course.follow, course.pinned.registered if course.follow else ""
+    return (course.last.follows, course.last.registered) if course.last else ("", "")
 
 
 def _role(course: Course, service: str, role: Role) -> RoleStatus | None:

@@ -32,6 +32,8 @@ class Policies:
     """Where models are fetched from, by pods that fetch; empty: nowhere."""
     download_ports: tuple[int, ...] = (443,)
     """And the ports there; an object store of one's own may have others."""
+    registry: tuple[Mapping[str, Any], ...] = ()
+    """Egress rules to the registry, of pods that fetch from it."""
     extra_egress: tuple[Mapping[str, Any], ...] = ()
     """Further egress rules, of all workers."""
 

@@ -135,7 +135,9 @@ class Resolution:
     resolved: str | None = None
     """The source pinned (one commit, one registered version)."""
     error: str = ""
-    """Why it can't be told, for people. The source then stands as it is written."""
+    """Why it can't be told, for people. The hub's then stands as it is written; the registry's as it was before."""
+    registered: str = ""
+    """The registered version that it is, as NAME/VERSION, where the registry knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class Observed:
     name_owner: str | None = None
     """namespace/name of an older service with the same model name; None: the name is this one's."""
     sources: Mapping[str, Resolution] = field(default_factory=dict)
-    """By source as written: answers to `Plan.resolve`. A source that is asked for and not in here is awaited."""
+    """By source as written: answers to `Plan.resolve`, and what those of `Plan.follow` stand for at this moment. One
+    that is asked for and not in here is awaited."""
     reports: tuple[ExperimentReport, ...] = ()
     """What routers have counted of its experiments, one for each start of each of them."""
     outcomes: Mapping[str, Recorded] = field(default_factory=dict)

@@ -61,7 +61,9 @@ def plan(resource: InferenceService, observed: Observed, now: float, installatio
         gates=tuple(_gates(courses, routers)),
         status=status if changed else None,
         events=(*transitions(resource.status, status), *told(service, tried)) if changed else (),
-        resolve=tuple(course.resolve for course in courses if course.resolve),
+        resolve=tuple(course.unknown.resolve for course in courses if course.unknown and course.unknown.resolve),
+        follow=tuple(dict.fromkeys(course.follow for course in courses if course.follow)),
+        uses=tuple(sorted(_uses(courses))),
         inquire=tried.inquire if tried else None,
         tell=tried.tell if tried else None,
         awaits_routers=_awaits(courses, routers, status),
@@ -203,6 +205,12 @@ def _delete(
     for scaler in observed.autoscalers:
         if ("HorizontalPodAutoscaler", scaler.name) not in known and scaler.version not in keep:
             yield Delete("HorizontalPodAutoscaler", scaler.name, scaler.uid)
+
+
+def _uses(courses: Iterable[Course]) -> set[str]:
+    """Of every revision that has workers, and of those that are wanted."""
+    wanted = {course.pinned.registered for course in courses if course.pinned}
+    return {one for one in (*wanted, *(c.registered(name) for c in courses for name in c.step.traffic)) if one}
 
 
 def _recorded(course: Course, last: InferenceServiceStatus | None) -> bool:

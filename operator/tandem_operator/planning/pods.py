@@ -117,7 +117,7 @@ def _fetch(version: EffectiveVersion, role: RoleSpec, settings: Settings) -> dic
                 *("--to", model_folder(version.source)),
                 *(("--mount", CLAIM) if claim else ()),
             ],
-            "env": _env(role, settings, {}),
+            "env": _env(role, settings, {}, _registry(version, settings)),
             "envFrom": [{"secretRef": {"name": version.source_secret}}] if version.source_secret else None,
             "securityContext": _container_security(None),
             "volumeMounts": [
@@ -188,9 +188,24 @@ def _probe(service: str, ports: Ports, period: int, failures: int) -> dict[str, 
     }
 
 
-def _env(role: RoleSpec, settings: Settings, fields: Mapping[str, str]) -> list[dict[str, Any]]:
+def _registry(version: EffectiveVersion, settings: Settings) -> list[dict[str, Any]]:
+    """Where the registry is, and the key for it, for those who fetch from it."""
+    if version.source is None or settings.registry_url is None or Source.parse(version.source).scheme != "registry":
+        return []
+    variables: list[dict[str, Any]] = [{"name": "TANDEM_REGISTRY_URL", "value": settings.registry_url}]
+    if settings.registry_key is not None:
+        name, key = settings.registry_key
+        reference = {"secretKeyRef": {"name": name, "key": key}}
+        variables.append({"name": "TANDEM_REGISTRY_KEY", "valueFrom": reference})
+    return variables
+
+
+def _env(
+    role: RoleSpec, settings: Settings, fields: Mapping[str, str], more: Iterable[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """Each name once: an installation's, then the manifest's own, then what the pod tells of itself."""
     variables: dict[str, dict[str, Any]] = {"HOME": {"name": "HOME", "value": TMP}}
+    variables |= {variable["name"]: variable for variable in more}
     variables |= {name: {"name": name, "value": value} for name, value in settings.env.items()}
     variables |= {variable.name: _shaped(variable) for variable in role.env}
     for name, path in fields.items():

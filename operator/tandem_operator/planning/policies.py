@@ -1,19 +1,19 @@
 """Which connections workers may have: NetworkPolicies, a flow for each need and nothing beside.
 
 Into workers: the routers to the worker protocol; decode workers of the same service to prefill workers' KV; monitoring
-to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are fetched, the download; to the
-servers of upstream engines; where traces are exported, the collector. Probes need no rule: a pod's own node always
-reaches it.
+to the metrics. Out of workers: names (DNS); decode to prefill's KV; where models are fetched, the download, or the
+registry; to the servers of upstream engines; where traces are exported, the collector. Probes need no rule: a pod's own
+node always reaches it.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tandem_api.inference_service import InferenceService
+from tandem_api.inference_service import InferenceService, Source
 from tandem_api.worker import Ports
 
-from tandem_operator.planning.installation import Installation, Peer, Policies
+from tandem_operator.planning.installation import Installation, Peer
 from tandem_operator.planning.names import ROLE, SERVICE, VERSION, service_labels
 from tandem_operator.planning.resolving import EffectiveVersion, Role
 
@@ -57,7 +57,11 @@ def policies(
         made.append(_policy(service, "decode", into, out))
     fetching = sorted(version.version for version in known if version.engine.fetches)
     if fetching and allowed.downloads:
-        made.append(_downloads(service, fetching, allowed))
+        rule = {"to": [*allowed.downloads], "ports": [_port(port) for port in allowed.download_ports]}
+        made.append(_fetching(service, "downloads", fetching, [rule]))
+    registered = sorted(version.version for version in known if version.engine.fetches and _registered(version))
+    if registered and allowed.registry:
+        made.append(_fetching(service, "registry", registered, [dict(rule) for rule in allowed.registry]))
     made.extend(_upstream(service, version) for version in known if version.engine.type == "upstream")
     return tuple(made)
 
@@ -69,14 +73,17 @@ def _policy(service: InferenceService, role: Role, into: list[Rule], out: list[R
     )
 
 
-def _downloads(service: InferenceService, versions: list[str], allowed: Policies) -> dict[str, Any]:
+def _registered(version: EffectiveVersion) -> bool:
+    return version.source is not None and Source.parse(version.source).scheme == "registry"
+
+
+def _fetching(service: InferenceService, name: str, versions: list[str], rules: list[Rule]) -> dict[str, Any]:
     """Only of pods that fetch a model: those of virtual engines don't."""
     selector = {
         "matchLabels": {SERVICE: service.metadata.name},
         "matchExpressions": [{"key": VERSION, "operator": "In", "values": versions}],
     }
-    rule = {"to": [*allowed.downloads], "ports": [_port(port) for port in allowed.download_ports]}
-    return _named(service, "downloads", {"podSelector": selector, "policyTypes": ["Egress"], "egress": [rule]})
+    return _named(service, name, {"podSelector": selector, "policyTypes": ["Egress"], "egress": rules})
 
 
 def _upstream(service: InferenceService, version: EffectiveVersion) -> dict[str, Any]:

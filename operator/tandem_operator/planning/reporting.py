@@ -1,5 +1,7 @@
 """The status of a service: the truth about it for people, and the word to the routers."""
 
+from collections.abc import Iterator
+
 from tandem_api.inference_service.status import InferenceServiceStatus, RoleStatus, Summary
 
 from tandem_operator.planning.actions import Event
@@ -48,7 +50,7 @@ def report(scene: Scene, url: str, now: float) -> InferenceServiceStatus:
 def transitions(before: InferenceServiceStatus | None, after: InferenceServiceStatus) -> tuple[Event, ...]:
     """Events for what holds no longer, or for another reason: of the conditions that people act on."""
     known = {condition.type: condition for condition in before.conditions} if before else {}
-    events = []
+    events = [*_activations(before, after)]
     for condition in after.conditions:
         former = known.get(condition.type)
         if condition.type not in _EVENTFUL or (
@@ -63,6 +65,21 @@ def transitions(before: InferenceServiceStatus | None, after: InferenceServiceSt
         starts = condition.type == "Ready" and condition.reason == "WorkersStarting"
         events.append(Event("Normal" if good or starts else "Warning", condition.reason, condition.message))
     return tuple({(event.reason, event.message): event for event in events}.values())
+
+
+def _activations(before: InferenceServiceStatus | None, after: InferenceServiceStatus) -> Iterator[Event]:
+    """Versions whose source stands for another registered version than before."""
+    known = {version.name: version for version in before.versions} if before else {}
+    for version in after.versions:
+        former = known.get(version.name)
+        if former is None or former.follows != version.follows or former.registered in ("", version.registered):
+            continue
+        yield Event(
+            "Normal",
+            "VersionActivated",
+            f"version {version.name}: {version.follows} stands for {version.registered}, before for "
+            f"{former.registered}: its workers are rolled over.",
+        )
 
 
 def _role(scene: Scene, role: Role) -> RoleStatus | None:

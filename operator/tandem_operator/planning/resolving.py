@@ -26,6 +26,10 @@ class Settings:
     """Of every worker, such as OTEL_EXPORTER_OTLP_ENDPOINT; a manifest's own go before them."""
     image_pull_policy: str | None = None
     """Of versions that say nothing of it."""
+    registry_url: str | None = None
+    """Where workers fetch `registry://` sources; None: there is no registry."""
+    registry_key: tuple[str, str] | None = None
+    """Of a Secret in the services' namespaces, name and key: what to show there for fetching; None: nothing."""
     image_pull_secrets: tuple[str, ...] = ()
     """Names of Secrets in the services' namespaces, beside those that a manifest names."""
 
