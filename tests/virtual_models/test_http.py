@@ -293,7 +293,7 @@ async def test_one_of_several_routers_refuses_changes(tmp_path: Path) -> None:
             await here.http.delete("/virtual/admin/models/echo-model", headers=KEY),
         ):
             assert answer.status_code == 409
-            assert "chart's values" in answer.json()["error"]["message"]
+            assert "virtualModels.models" in answer.json()["error"]["message"]
 
 
 async def test_the_description_has_all_paths(served: House) -> None:

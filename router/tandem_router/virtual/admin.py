@@ -70,9 +70,8 @@ def admin_paths(models: RouterModels) -> APIRouter:
 
 def _refuse_replicas(count: int) -> None:
     if count > 1:
-        raise HTTPException(
-            409, f"this router is one of {count}: declare virtual models in the chart's values, which all of them read"
-        )
+        where = "the chart's value virtualModels.models (or each router's --virtual-models)"
+        raise HTTPException(409, f"this router is one of {count}: declare virtual models in {where}, for all of them")
 
 
 def _read(body: bytes) -> VirtualModelSpec:
