@@ -28,8 +28,8 @@ from tandem_engine.kv.connection import IDLE_SECONDS, Connection, Message, Metho
 from tandem_engine.kv.staging import StagedKv, Staging
 
 SERVICE: Final = "tandem.v1.KvTransfer"
-PIECE_BYTES: Final = 2**20
-"""Data of one message."""
+PIECE_BYTES: Final = 2 * 2**20
+"""Data of one message: half of what grpcio lets a message have. Smaller ones cost more, larger ones gain nothing."""
 MOST_CONNECTIONS: Final = 256
 """More are closed at once: each has a thread."""
 END_SECONDS: Final = 1.0
