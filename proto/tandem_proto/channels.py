@@ -1,7 +1,7 @@
 """The one seam through which every gRPC channel and server of Tandem gets its credentials.
 
-Plain where no `Tls` is given (loopback, or a mesh that encrypts); mutual TLS where one is. Files are read when a
-channel or a server is made, so that a rotated Secret serves the next connection.
+Plain where no `Tls` is given (loopback, or a mesh that encrypts); mutual TLS where one is. Both sides read the files
+for each connection, so that a rotated Secret serves the next one; only a channel of gRPC's reads them once.
 """
 
 import ssl
@@ -47,8 +47,16 @@ class Tls:
         return context
 
     def server(self) -> grpc.ServerCredentials:
+        """For a server of gRPC's, which reads the files for each connection; while it can't, it shows the former ones.
+
+        Raises:
+            OSError: they can't be read now.
+        """
+        return grpc.dynamic_ssl_server_credentials(self._shown(), self._shown, require_client_authentication=True)
+
+    def _shown(self) -> grpc.ServerCertificateConfiguration:
         pair = (self._read("tls.key"), self._read("tls.crt"))
-        return grpc.ssl_server_credentials([pair], self._read("ca.crt"), require_client_auth=True)
+        return grpc.ssl_server_certificate_configuration([pair], self._read("ca.crt"))
 
     def _read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()

@@ -31,6 +31,21 @@ def test_router_and_workers_of_one_authority_serve(tmp_path: Path) -> None:
             assert not _refused(here, name, Tls(tmp_path / "router"))
 
 
+def test_a_renewed_secret_is_shown_to_who_connects_next_and_who_is_connected_stays_so(tmp_path: Path) -> None:
+    before, after = Authority.make(), Authority.make()
+    mounted, renewed = tmp_path / "mounted", tmp_path / "renewed"
+    mounted.symlink_to(before.secret(tmp_path / "first"))
+    options = ("--tls", str(mounted))
+    with platform(tmp_path, "prefill-0", "decode-0", worker_options=options, router_options=options) as here:
+        assert here.http.post("/v1/chat/completions", json=ASK).status_code == 200
+        renewed.symlink_to(after.secret(tmp_path / "second"))
+        renewed.replace(mounted)  # as a kubelet does it: all files at once
+        assert not _refused(here, "decode-0", Tls(tmp_path / "second"))
+        assert _refused(here, "decode-0", Tls(tmp_path / "first"))
+        assert here.workers()["decode-0"]["connected"]
+        assert here.http.post("/v1/chat/completions", json=ASK).status_code == 200
+
+
 def _refused(here: Platform, name: str, tls: Tls | None) -> bool:
     """Whether a worker turns away who comes with that."""
     stub = PrefillWorkerStub if name.startswith("prefill") else DecodeWorkerStub
