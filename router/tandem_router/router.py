@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from tandem_api.experiments import rules
 from tandem_api.topology import ExperimentRoutes, Topology
@@ -18,7 +18,6 @@ from tandem_router.access.following import Following
 from tandem_router.access.ring import KeyRing
 from tandem_router.discovery import Source
 from tandem_router.entropy import Pool
-from tandem_router.exchange import Exchange
 from tandem_router.experiments.counting import Counting
 from tandem_router.experiments.shadowing import Copies
 from tandem_router.failures import CallFailed
@@ -39,6 +38,13 @@ FAREWELL_SECONDS: Final = 1.0
 
 LAST_CALL_SECONDS: Final = 0.25
 """For those who have just got the end of a stream, and send their next request before they hear of ours."""
+
+
+class Open(Protocol):
+    """A request that is being answered."""
+
+    def stop(self, failure: CallFailed) -> None:
+        """Ends it with `failure`, wherever it is."""
 
 
 class Router(AbstractAsyncContextManager["Router"]):
@@ -69,7 +75,7 @@ class Router(AbstractAsyncContextManager["Router"]):
         self.ids = ResponseIds(settings.id_key or entropy(32), self.entropy)
         self.measures = RouterMeasures(clock, settings.latency_buckets_ms)
         self.access_log = AccessLog(settings.log_level)
-        self.open: set[Exchange] = set()
+        self.open: set[Open] = set()
         """Requests that are being answered."""
         self.leaving = False
         """It was told to end, and is not ready any more."""
@@ -141,9 +147,9 @@ class Router(AbstractAsyncContextManager["Router"]):
             self._was_ready = True
         return self._was_ready and not self.leaving
 
-    def closed(self, exchange: Exchange) -> None:
+    def closed(self, request: Open) -> None:
         """A request is over."""
-        self.open.discard(exchange)
+        self.open.discard(request)
         if not self.open:
             self._idle.set()
 
@@ -164,8 +170,8 @@ class Router(AbstractAsyncContextManager["Router"]):
             await asyncio.sleep(LAST_CALL_SECONDS)
         if not await self._emptied(max(0.0, end - self.clock())):
             _log.warning("ending %d requests after the grace period", len(self.open))
-            for exchange in list(self.open):
-                exchange.stop(CallFailed(pb.UNAVAILABLE, "the router is shutting down", reason="shutdown"))
+            for request in list(self.open):
+                request.stop(CallFailed(pb.UNAVAILABLE, "the router is shutting down", reason="shutdown"))
             await self._emptied(FAREWELL_SECONDS)
 
     async def _emptied(self, timeout: float) -> bool:

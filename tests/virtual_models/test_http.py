@@ -178,6 +178,39 @@ async def test_a_body_that_is_too_large_is_refused_in_the_paths_shape(tmp_path: 
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 
+async def test_a_router_that_ends_waits_for_virtual_streams(tmp_path: Path) -> None:
+    two = "- {id: two, streamChunks: [a, b], delay: 1s}"
+    async with house(tmp_path, virtual=settings(tmp_path, two)) as here:
+        body = {**request("chat", "two"), "stream": True}
+        async with here.http.stream("POST", "/virtual/v1/chat/completions", json=body) as answer:
+            received = answer.aiter_bytes()
+            await anext(received)
+            draining = asyncio.create_task(here.router.drain())
+            rest = b"".join([chunk async for chunk in received])
+            assert rest.endswith(b"data: [DONE]\n\n")
+            assert not draining.done()
+        async with asyncio.timeout(20):
+            await draining
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_after_the_grace_period_virtual_answers_end_with_a_typed_error(
+    tmp_path: Path, surface: str, stream: bool
+) -> None:
+    async with house(tmp_path, virtual=settings(tmp_path), grace=0.1) as here:
+        body = {**request(surface, "m-slow"), "stream": stream}
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(here.http.post(f"/virtual/v1/{PATHS[surface]}", json=body))
+            await here.until(lambda: here.router.open)
+            tasks.create_task(here.router.drain())
+        answer = asking.result()
+        assert answer.status_code == (200 if stream else 503)
+        assert b"the router is shutting down" in answer.content
+        assert (b"event: error" in answer.content) is (stream and surface != "chat")
+        assert not here.router.open
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_proxy_has_a_real_model_answer(tmp_path: Path, stream: bool) -> None:
     async with house(tmp_path, decode=[fake("decode", "d0")], virtual=settings(tmp_path)) as here:

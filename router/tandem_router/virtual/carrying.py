@@ -13,6 +13,8 @@ from tandem_virtual.outcomes import Dropped, Lost, Streamed, Whole, stream_of
 
 from tandem_router.clients import SEND_SECONDS, Message, Receive, Scope, Send
 from tandem_router.direct import EXTENSION
+from tandem_router.failures import CallFailed
+from tandem_router.shapes import Shape
 
 Work = Callable[[], Awaitable[None]]
 
@@ -70,6 +72,57 @@ async def carry_out(outcome: Whole | Streamed | Dropped, scope: Scope, send: Sen
                 await _stream(outcome, scope, send)
     except TimeoutError:
         cut(scope)
+
+
+class Carried:
+    """One outcome on a connection, which a router that ends can stop.
+
+    Args:
+        shape: how failures are written.
+    """
+
+    def __init__(self, shape: Shape, scope: Scope, receive: Receive, send: Send) -> None:
+        self._shape = shape
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._began = False
+        self._limit: asyncio.Timeout | None = None
+        self._failure: CallFailed | None = None
+
+    async def run(self, outcome: Whole | Streamed | Dropped) -> None:
+        """Carries it out; gives it up when the client goes."""
+        await until_gone(lambda: self._run(outcome), self._receive)
+
+    def stop(self, failure: CallFailed) -> None:
+        """Ends the response with `failure`."""
+        self._failure = self._failure or failure
+        if self._limit is not None:
+            self._limit.reschedule(0)
+
+    async def _run(self, outcome: Whole | Streamed | Dropped) -> None:
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                await carry_out(outcome, self._scope, self._noting)
+        except TimeoutError:
+            assert self._failure is not None
+            await self._fail(self._failure)
+        finally:
+            self._limit = None
+
+    async def _noting(self, message: Message) -> None:
+        self._began = True
+        await self._send(message)
+
+    async def _fail(self, failure: CallFailed) -> None:
+        try:
+            if self._began:
+                await _send(self._send, {"type": "http.response.body", "body": self._shape.event(failure, "")})
+            else:
+                status, body = self._shape.body(failure, "")
+                await respond(self._send, Whole(status=status, body=body))
+        except TimeoutError:
+            cut(self._scope)
 
 
 async def respond(send: Send, whole: Whole) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tandem_api.surfaces import Messages, Surface
+from tandem_api.surfaces import Surface
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_virtual.answering import Models, unknown
 from tandem_virtual.outcomes import Forwarded, Outcome, Whole
@@ -14,14 +14,20 @@ from tandem_router.direct import EXTENSION
 from tandem_router.failures import CallFailed
 from tandem_router.inference import read_body
 from tandem_router.router import Router
-from tandem_router.shapes import AnthropicShape, OpenAiShape, Shape
-from tandem_router.virtual.carrying import carry_out, replayed, respond, until_gone
+from tandem_router.shapes import AnthropicShape, OpenAiShape, ResponsesShape, Shape
+from tandem_router.virtual.carrying import Carried, replayed, respond, until_gone
 from tandem_router.virtual.models import RouterModels
 
 VIA: Final = "tandem.via"
 """Member of a scope: the proxies that a request came by."""
 
 _PATHS: Final = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+
+_SHAPES: Final[dict[str, Shape]] = {
+    "chat": OpenAiShape(),
+    "responses": ResponsesShape(),
+    "messages": AnthropicShape(),
+}
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Elsewhere = Callable[[str], Asgi | None]
@@ -56,6 +62,7 @@ class VirtualEndpoint:
         self._reachable = reachable
         self._elsewhere = elsewhere
         self._counts = counts
+        self._shape = _SHAPES[surface.name]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -69,7 +76,12 @@ class VirtualEndpoint:
         if isinstance(outcome, Forwarded):
             await self._forward(outcome, scope, receive, send)
             return
-        await until_gone(lambda: carry_out(outcome, scope, send), receive)
+        carried = Carried(self._shape, scope, receive, send)
+        self._router.open.add(carried)
+        try:
+            await carried.run(outcome)
+        finally:
+            self._router.closed(carried)
 
     def _outcome(self, body: bytes, via: tuple[str, ...]) -> Outcome:
         answering = self._models.answering
@@ -94,8 +106,7 @@ class VirtualEndpoint:
 
     async def refuse(self, failure: CallFailed, send: Send) -> None:
         """Answers with a failure, in the path's shape."""
-        shape: Shape = AnthropicShape() if isinstance(self._surface, Messages) else OpenAiShape()
-        status, body = shape.body(failure, "")
+        status, body = self._shape.body(failure, "")
         retry = () if failure.retry_after is None else (("retry-after", str(failure.retry_after)),)
         await respond(send, Whole(status=status, body=body, headers=retry))
 
