@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from tandem_api.inference_service import RoutingSpec
 
 from tests.loopback import free_port
@@ -129,3 +130,48 @@ async def test_a_router_that_finds_no_cluster_says_where_it_looked(tmp_path: Pat
     _, err = await process.communicate()
     assert process.returncode == 2
     assert str(tmp_path / "none") in err.decode()
+
+
+async def refused_start(*argv: str, **environment: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tandem_router", "--virtual-alone", "--port", "0", *argv,
+        env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    return " ".join(err.decode().split())
+
+
+async def test_a_start_without_any_authentication_is_refused_with_what_to_do() -> None:
+    said = await refused_start()
+    for way in ("--api-key-file", "--registry-url", "--allow-no-auth"):
+        assert way in said
+
+
+async def test_keys_that_no_one_could_use_or_everyone_are_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("short\n")
+    assert "at least 16" in await refused_start("--api-key-file", str(tmp_path / "short"))
+    (tmp_path / "key").write_text("0123456789abcdef\n")
+    both = await refused_start("--api-key-file", str(tmp_path / "key"), "--allow-no-auth")
+    assert "lets everybody in" in both
+    said = await refused_start("--key-store", TANDEM_ROUTER_API_KEY="0123456789abcdef")
+    assert "--registry-url" in said
+    assert "0123456789abcdef" not in said
+
+
+async def test_a_key_of_the_environment_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_ROUTER_API_KEY", "0123456789abcdef")
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tandem_router", "--virtual-alone", "--port", str(port),
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await answers(client, "/readyz", 200, 60)
+            assert (await client.get("/v1/models")).status_code == 401
+            shown = await client.get("/v1/models", headers={"x-api-key": "0123456789abcdef"})
+            assert shown.status_code == 200
+    finally:
+        process.kill()
+        await process.wait()
