@@ -24,6 +24,7 @@ from tandem_virtual.registry import Protocol
 
 from tandem_router.access.callers import CALLER, Refused
 from tandem_router.access.guard import Guard, Refusal
+from tandem_router.access.openapi import with_keys
 from tandem_router.clients import Message, Receive, Scope, Send
 from tandem_router.experiments.feedback import SCHEMA, Feedback
 from tandem_router.failures import RETRY_SECONDS, CallFailed
@@ -133,6 +134,8 @@ class RouterApp(FastAPI):
             self.openapi_schema = with_inference(super().openapi())
             if self._platform.settings.virtual.enabled:
                 self.openapi_schema = with_virtual(self.openapi_schema, virtual_paths())
+            if self._platform.settings.access.required:
+                self.openapi_schema = with_keys(self.openapi_schema)
         return self.openapi_schema
 
 

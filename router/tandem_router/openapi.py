@@ -50,7 +50,7 @@ _ERRORS = {
     "400": "The request is wrong: what, and in which member",
     "404": "The model does not exist",
     "413": "The body is too large",
-    "429": "All places are taken; Retry-After says when to come again",
+    "429": "All places are taken, or a limit is reached; Retry-After says when to come again",
     "500": "The worker failed",
     "503": "No worker of the model is ready; Retry-After says when to come again",
     "504": "The service's requestTimeout is over",

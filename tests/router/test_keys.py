@@ -204,6 +204,15 @@ async def test_refusals_are_counted_by_path_and_by_reason(guarded: House) -> Non
     assert await guarded.metric('errors_total{endpoint="other",status_code="401"}') == 1
 
 
+async def test_the_description_says_which_headers_take_a_key_and_what_it_has_to_be_for(guarded: House) -> None:
+    described = (await guarded.http.get("/openapi.json")).json()
+    assert described["security"] == [{"bearer": []}, {"key": []}]
+    assert described["paths"]["/healthz"]["get"]["security"] == []
+    assert described["paths"]["/v1/chat/completions"]["post"]["x-scope"] == "inference"
+    assert described["paths"]["/virtual/admin/models"]["get"]["x-scope"] == "admin"
+    assert {"401", "403"} <= described["paths"]["/v1/messages"]["post"]["responses"].keys()
+
+
 async def test_a_connection_serves_on_after_a_refusal(guarded: House) -> None:
     big = {**CHAT, "messages": [{"role": "user", "content": "x" * 300_000}]}
     for _ in range(3):
