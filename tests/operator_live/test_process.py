@@ -1,5 +1,6 @@
 """The operator as a process: signals, settings, and an API server that goes away for a while."""
 
+import json
 import subprocess
 import sys
 import time
@@ -10,19 +11,22 @@ from tandem_operator.cluster import connect
 from tandem_operator.store import Store
 from tandem_operator.watching import WATCHED, gone, selector
 
+from tests.loopback import free_port
 from tests.operator_live.platform import Platform, service, until
 
 
 def test_it_ends_in_order_on_sigterm(platform: Platform) -> None:
     platform.apply(service())
-    with platform.operator() as operator:
+    port = free_port()
+    with platform.operator(healthPort=port) as operator:
         operator.settled()
+        platform.cluster.run(["curl", "-sf", f"http://127.0.0.1:{port}/healthz"])
         began = time.monotonic()
         operator.stop()
         assert time.monotonic() - began < 15
         last = operator.log()[-1]
     assert (last["message"], last["level"]) == ("stopped", "info")
-    assert not [line for line in operator.log() if line["level"] == "error"]
+    assert not [line for line in operator.log() if line["level"] == "error" or "healthz" in json.dumps(line)]
 
 
 def test_it_goes_on_after_the_api_server_was_away(platform: Platform) -> None:

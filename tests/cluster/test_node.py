@@ -1,1 +1,0 @@
-"""A pod runs on the node as on a kubelet's."""
