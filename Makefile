@@ -17,7 +17,7 @@ demo: install  ## a real model answers one question through a prefill and a deco
 	@$(BIN)/tandem demo
 
 test: install  ## every test, real vLLM included
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-cluster: install  ## the tests on a Kubernetes control plane alone
 	$(BIN)/pytest -m cluster

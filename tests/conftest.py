@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny_model as tool
 
-pytest_plugins = ["tests.cluster.plugin"]
+pytest_plugins = ["tests.cluster.plugin", "tests.side_by_side"]
 
 
 def _cached_model(arch: tool.Arch) -> Path:
