@@ -111,6 +111,8 @@ class FakeWorker(PrefillWorkerServicer, DecodeWorkerServicer):
         self.script = script
         self.limits = limits
         self.identity = identity
+        self.features: tuple[str, ...] = ()
+        """None, as of a worker of the first release."""
         self.calls: list[FakeCall] = []
         self.open: dict[int, FakeCall] = {}
         self.leases: set[bytes] = set()
@@ -150,7 +152,8 @@ class FakeWorker(PrefillWorkerServicer, DecodeWorkerServicer):
         assert hello.HasField("hello")
         said: asyncio.Queue[Any] = asyncio.Queue()
         self.sessions.append(said)
-        yield pb.Downward(hello=pb.Hello(protocol_min=1, protocol_max=1, worker=self.identity, limits=self.limits))
+        about = {"worker": self.identity, "limits": self.limits, "features": self.features}
+        yield pb.Downward(hello=pb.Hello(protocol_min=1, protocol_max=1, **about))
         yield pb.Downward(load=self.load)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read(request_iterator, said, tasks))

@@ -200,8 +200,9 @@ async def test_the_only_worker_is_not_ejected(open_house: OpenHouse) -> None:
         ({"user": True}, lambda user: {"body": {**CHAT, "user": user}}),
         ({"header": "X-User"}, lambda user: {"headers": {"x-user": user}}),
         ({"api_key": True}, lambda user: {"headers": {"authorization": f"Bearer {user}"}}),
+        ({"api_key": True}, lambda user: {"headers": {"x-api-key": user}}),
     ],
-    ids=["user", "header", "api key"],
+    ids=["user", "header", "bearer", "x-api-key"],
 )
 async def test_two_versions_share_by_weight_and_a_client_keeps_its_own(
     open_house: OpenHouse, sticky: dict[str, object], as_user: Callable[[str], dict[str, Any]]

@@ -153,3 +153,12 @@ async def test_limits_of_tokens_are_cut_to_the_platforms(server: Server):
     async with engine_of(endpoint(server)) as engine:
         await engine.generate(call(max_tokens=5000), Heard())
     assert server.bodies[0]["max_tokens"] == 100
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"temperature": -0.1}, {"top_k": -2}], ids=str)
+async def test_numbers_that_make_no_sense_are_refused_here(server: Server, wrong: dict[str, float]):
+    async with engine_of(endpoint(server)) as engine:
+        with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+            await engine.generate(call(**wrong), Heard())
+        await engine.generate(call(temperature=9, top_p=3), Heard())
+    assert [(body["temperature"], body["top_p"]) for body in server.bodies] == [(2.0, 1.0)]

@@ -14,6 +14,7 @@ from tandem_api.openai.requests import RequestError
 from tandem_api.surfaces import Messages, Responses
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tandem_engine.bounds import bring_into_range
 from tandem_engine.engine import Call
 from tandem_engine.errors import InvalidRequest, NotFound
 
@@ -63,7 +64,7 @@ class Asked:
 
 
 def read(call: Call, model: str, max_tokens: int) -> Asked:
-    """Reads a call. Limits of tokens are cut to the platform's; the rest is the upstream's to judge.
+    """Reads a call. Numbers are brought within the platform's limits; the rest is the upstream's to judge.
 
     Raises:
         InvalidRequest: it is no request to one of the APIs.
@@ -86,7 +87,7 @@ def read(call: Call, model: str, max_tokens: int) -> Asked:
             return _in_chats_words(call, body, max_tokens)
         case pb.API_CHAT_COMPLETIONS:
             body["messages"] = _messages(body.get("messages"))
-    _cap(body, max_tokens)
+    bring_into_range(body, max_tokens)
     if not body.get("stream"):
         return Asked(call.api, body, stream=False, tells_usage=False)
     options = body.get("stream_options")
@@ -114,7 +115,7 @@ def _in_chats_words(call: Call, body: dict[str, Any], max_tokens: int) -> Asked:
         raise InvalidRequest(error.message, param=error.param) from None
     if (limit := chat.pop("max_completion_tokens", None)) is not None:
         chat["max_tokens"] = limit  # the name that all servers know
-    _cap(chat, max_tokens)
+    bring_into_range(chat, max_tokens)
     return Asked(call.api, _telling(chat) if ask.stream else chat, stream=ask.stream, tells_usage=True, ask=ask)
 
 
@@ -128,12 +129,6 @@ def _refuse_what_chat_lacks(ask: Ask, needed: str) -> None:
         if tool.get(needed) is None:
             kind = str(tool.get("type"))[:64]
             raise InvalidRequest(f"tools of type {kind} run nowhere here: this model calls functions", param="tools")
-
-
-def _cap(body: dict[str, Any], max_tokens: int) -> None:
-    for limit in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-        if isinstance(body.get(limit), int):
-            body[limit] = min(body[limit], max_tokens)
 
 
 def _telling(body: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ must not name KV to load, or addresses to load it from.
 """
 
 import json
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 from tandem_api.openai.responses import STATELESS
@@ -17,6 +17,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMClientError
 
+from tandem_engine.bounds import bring_into_range, is_number
 from tandem_engine.engine import Call
 from tandem_engine.errors import InvalidRequest
 from tandem_engine.vllm import failures
@@ -54,7 +55,7 @@ def parse(call: Call, *, max_tokens: int, reasons: bool) -> Request:
         raise InvalidRequest("this model generates text: embeddings come from versions with engine.type upstream")
     body = _object(call.body)
     asked = body.get("max_tokens")
-    _clamp(body, max_tokens)
+    bring_into_range(body, max_tokens, least_top_p=_LEAST_TOP_P)
     for name in _INTERNAL:
         body.pop(name, None)
     if isinstance(extra := body.get("vllm_xargs"), dict):
@@ -128,27 +129,6 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _clamp(body: dict[str, Any], max_tokens: int) -> None:
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-        if _number(value := body.get(name)):
-            if value <= 0:
-                raise InvalidRequest(f"{name} must be at least 1, not {value}", param=name)
-            body[name] = min(value, max_tokens)
-    if _number(value := body.get("temperature")):
-        if value < 0:
-            raise InvalidRequest(f"temperature must be at least 0, not {value}", param="temperature")
-        body["temperature"] = min(value, 2.0)
-    if _number(value := body.get("top_k")) and value < -1:
-        raise InvalidRequest(f"top_k must be at least 0, or -1 for off, not {value}", param="top_k")
-    if _number(value := body.get("top_p")):
-        body["top_p"] = min(max(value, _LEAST_TOP_P), 1.0)
-
-
-def _number(value: object) -> TypeGuard[float]:
-    """What is no number is left for vLLM to refuse."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _require(body: dict[str, Any], name: str) -> None:
     if body.get(name) in ("", []):
         raise InvalidRequest(f"{name} must not be empty", param=name)
@@ -176,10 +156,10 @@ def _bound(body: dict[str, Any], asked: object, max_tokens: int, reasons: bool) 
     if asked is None:
         body["max_tokens"] = asked = max_tokens
     thinking = body.get("thinking")
-    if not isinstance(thinking, dict) or thinking.get("type") != "enabled" or not _number(asked):
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled" or not is_number(asked):
         return
     budget = thinking.get("budget_tokens")
-    if not _number(budget) or not _LEAST_BUDGET <= budget < asked:
+    if not is_number(budget) or not _LEAST_BUDGET <= budget < asked:
         return
     room = body["max_tokens"] - 1
     if not reasons or room < _LEAST_BUDGET:
