@@ -6,8 +6,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import tiny_model as tool
+
+# How long an example takes says more about the machine than about what is tested.
+settings.register_profile("tandem", deadline=None)
+settings.load_profile("tandem")
 
 pytest_plugins = ["tests.cluster.plugin", "tests.side_by_side"]
 
