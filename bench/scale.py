@@ -67,8 +67,8 @@ async def _measure(size: int, folder: Path) -> dict[str, Any]:
             await _apply_all(cluster, "made", [(SERVICES, _service(number)) for number in range(size)])
             applied = time.monotonic() - began
             total = await _all_there(cluster, "made", size)
-            made = time.monotonic() - began
-            calls, cpu = await operator.settled()
+            made, cpu = time.monotonic() - began, operator.cpu()
+            calls = await operator.settled()
             settled = time.monotonic() - began
             steady = await _steady(operator, began) if size == max(SIZES) else None
             rss = operator.resident_mib()
@@ -237,14 +237,13 @@ class _Operator:
                     made[key] = made.get(key, 0) + sample.value
         return made
 
-    async def settled(self) -> tuple[dict[tuple[str, str], float], float]:
-        """Waits until nothing is written for three seconds. Returns the requests and the CPU seconds until then."""
+    async def settled(self) -> dict[tuple[str, str], float]:
+        """Waits until nothing is written for three seconds. Returns the requests until then."""
         while True:
             before = await self.calls()
-            cpu = self.cpu()
             await asyncio.sleep(3)
             if _writes(await self.calls()) == _writes(before):
-                return before, cpu
+                return before
 
     def cpu(self) -> float:
         times = self._process.cpu_times()

@@ -127,7 +127,9 @@ class ControlPlane:
                 f"--cluster-signing-cert-file={authority.certificate}",
                 f"--cluster-signing-key-file={authority.key}",
                 "--allocate-node-cidrs=false",
-                # Tests wait for these.
+                # Tests wait for these. By default it asks the API server twenty times a second, whoever waits.
+                "--kube-api-qps=200",
+                "--kube-api-burst=400",
                 "--horizontal-pod-autoscaler-sync-period=1s",
                 "--horizontal-pod-autoscaler-downscale-stabilization=5s",
                 "--horizontal-pod-autoscaler-initial-readiness-delay=1s",
