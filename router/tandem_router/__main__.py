@@ -138,7 +138,7 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
     """Serve the OpenAI and Anthropic APIs in front of prefill and decode workers.
 
     The paths: POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages,
-    /v1/messages/count_tokens; GET /v1/models, /v1/models/{id},
+    /v1/messages/count_tokens, /v1/embeddings, /v1/feedback; GET /v1/models, /v1/models/{id},
     /healthz, /readyz, /metrics, /openapi.json, /openapi.yaml, /tandem/v1/status.
     /admin/* goes to the model registry (--registry-url).
     Virtual models are behind /virtual/v1, /virtual/openai/v1 and /virtual/anthropic/v1.
