@@ -10,9 +10,9 @@ from typing import Final
 import pytest
 
 TOGETHER: Final = {
+    "a cluster with the platform": ("tests/end_to_end/*",),
     "a cluster": (
         "tests/cluster/*",
-        "tests/end_to_end/*",
         "tests/operator_live/*",
         "tests/*/test_*on_api_server.py",
         "tests/router/test_kubernetes.py",
@@ -25,11 +25,13 @@ TOGETHER: Final = {
 APART: Final = ("tests/conservation/*",)
 
 LONG: Final = (
-    "a cluster",
+    "a cluster with the platform",
     "a pair of vLLM's engines",
     "tests/conservation/",
+    "a cluster",
     "tests/rollouts/",
     "tests/cli/test_demo.py",
+    "tests/docker/",
 )
 """Beginnings of the units that take longest, longest first: begun last, one of them would run on alone."""
 
