@@ -1,4 +1,4 @@
-"""Engines shared by the tests of this folder: starting one takes half a minute."""
+"""Engines shared by the tests of this folder: starting one takes several seconds."""
 
 import inspect
 from collections.abc import AsyncIterator, Iterator
@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.vllm_engine.engines import Faults, Pair, config, faulty_connector, running
+from tests.vllm_engine.prepared import fork_prepared
 
 # All tests and engines share one loop; engines that only one module needs end with it.
 session = pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -20,6 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_processes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        fork_prepared(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
