@@ -17,6 +17,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _database = click.option(
     "--database",
+    envvar="TANDEM_REGISTRY_DATABASE",
     required=True,
     metavar="URL",
     callback=lambda _context, _option, given: _read_url(given),

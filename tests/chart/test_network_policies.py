@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.chart.flows import Peer, Policy, allowed
-from tests.chart.rendering import Chart
+from tests.chart.rendering import NAMESPACE, Chart
 from tests.chart.world import (
     ADAPTER,
     API_SERVER,
@@ -16,20 +16,26 @@ from tests.chart.world import (
     OPERATOR,
     PORTS,
     PROMETHEUS,
+    REGISTRY,
     ROUTER,
     SPY,
     TEST,
+    pod,
 )
 
 TIGHT: dict[str, Any] = {"apiServer": {"cidrs": [f"{API_SERVER.ip}/32"]}}
-OURS = (ROUTER, OPERATOR, ADAPTER)
+POSTGRES: dict[str, Any] = {
+    "enabled": True,
+    "database": {"urlSecret": "postgres"},
+    "storage": {"url": "s3://bucket"},
+}
+WHOLE: dict[str, Any] = {"metricsAdapter": {"enabled": True}, "registry": POSTGRES}
+OURS = (ROUTER, OPERATOR, REGISTRY, ADAPTER)
 Flow = tuple[str, str, int]
 
 
 def policies_of(chart: Chart, **settings: Any) -> list[Policy]:
-    return list(
-        chart.render({"metricsAdapter": {"enabled": True}, "networkPolicies": TIGHT | settings}).of("NetworkPolicy")
-    )
+    return list(chart.render(WHOLE | {"networkPolicies": TIGHT | settings}).of("NetworkPolicy"))
 
 
 def flows(policies: list[Policy], ours: tuple[Peer, ...] = OURS) -> set[Flow]:
@@ -48,13 +54,17 @@ def _each(sources: tuple[Peer, ...], target: Peer, *ports: int) -> set[Flow]:
 
 
 # TEST, in the release's namespace, is held by no policy; nor is anybody else who is not ours.
-_CLIENTS = tuple(peer for peer in EVERYBODY if peer not in (ROUTER, ADAPTER))
+_CLIENTS = tuple(peer for peer in EVERYBODY if peer not in (ROUTER, REGISTRY, ADAPTER))
+_OTHERS = tuple(peer for peer in EVERYBODY if peer not in OURS)
 EXPECTED = {
     *_each(_CLIENTS, ROUTER, 8080),
     *_each((ADAPTER,), ROUTER, 8080),
     *_each((PROMETHEUS,), OPERATOR, 8082),
     *_each((API_SERVER,), ADAPTER, 6443),
-    *_each(OURS, API_SERVER, 443, 6443),
+    *_each((ROUTER, OPERATOR, ADAPTER), API_SERVER, 443, 6443),
+    *_each((ROUTER, OPERATOR, PROMETHEUS, SPY), REGISTRY, 8090),  # workers of all services may fetch
+    *{(REGISTRY.name, other.name, 5432) for other in _OTHERS},  # a database may be anywhere, at its port
+    *_each((REGISTRY,), INTERNET, 443),
     *_each(OURS, DNS, 53),
     *_each((ROUTER,), SPY, 9000),  # workers of all services are the routers' business
     *_each((OPERATOR,), INTERNET, 443),
@@ -87,6 +97,31 @@ def test_monitoring_of_ones_own_replaces_the_common_one(chart: Chart) -> None:
 
 def test_nobody_reads_metrics_of_the_operator_where_nobody_is_named(chart: Chart) -> None:
     assert [flow for flow in flows(policies_of(chart, monitoring=[])) if flow[1] == OPERATOR.name] == []
+
+
+def test_a_registry_with_sqlite_and_a_folder_speaks_with_nobody(chart: Chart) -> None:
+    rendered = chart.render({"registry": {"enabled": True}, "networkPolicies": TIGHT}).of("NetworkPolicy")
+    reached = {(peer.name, port) for peer in EVERYBODY for port in PORTS if allowed(rendered, REGISTRY, peer, port)}
+    assert reached == {(DNS.name, 53)}
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://r.models.svc", 80), ("https://r.example/x", 443), ("http://r:8090/x", 8090)]
+)
+def test_another_installations_registry_is_reached_by_its_port(chart: Chart, url: str, port: int) -> None:
+    other = Peer("other", "10.9.9.9")
+    rendered = chart.render({"registry": {"url": url}, "networkPolicies": TIGHT}).of("NetworkPolicy")
+    for peer in (ROUTER, OPERATOR):
+        assert [p for p in (80, 443, 8090) if allowed(rendered, peer, other, p)] == [port], peer.name
+
+
+def test_migrations_reach_names_and_the_database_alone(chart: Chart) -> None:
+    labels = {**REGISTRY.labels, "app.kubernetes.io/component": "migrations"}
+    job = pod("migrations", NAMESPACE, labels)
+    policies = policies_of(chart)
+    reached = {(peer.name, port) for peer in EVERYBODY for port in PORTS if allowed(policies, job, peer, port)}
+    assert reached == {(DNS.name, 53), *((other.name, 5432) for other in _OTHERS)}
+    assert not any(allowed(policies, peer, job, port) for peer in EVERYBODY for port in PORTS)
 
 
 def test_without_downloads_the_operator_stays_inside(chart: Chart) -> None:
@@ -145,11 +180,12 @@ def test_no_policies_where_none_are_wanted(chart: Chart) -> None:
 
 
 def test_every_pod_of_the_platform_is_held_both_ways(chart: Chart) -> None:
+    who = ("router", "operator", "adapter", "registry", "migrations")
     held = {
         policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]: policy["spec"]["policyTypes"]
         for policy in policies_of(chart)
     }
-    assert held == {name: ["Ingress", "Egress"] for name in ("router", "operator", "adapter")}
+    assert held == {name: ["Ingress", "Egress"] for name in who}
 
 
 @pytest.mark.parametrize("peer", [TEST, CLIENT], ids=lambda peer: peer.name)

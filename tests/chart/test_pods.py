@@ -13,7 +13,7 @@ def everything(chart: Chart) -> Objects:
 
 
 def test_every_pod_is_admitted_to_a_restricted_namespace(everything: Objects) -> None:
-    assert len(everything.pods) == 4
+    assert len(everything.pods) == 6
     broken = {name: found for name, pod in everything.pods.items() if (found := list(violations(pod["spec"])))}
     assert broken == {}
 

@@ -25,6 +25,15 @@ EVERYTHING: Final[dict[str, Any]] = {
         "podAnnotations": {"note": "x"},
         "env": [{"name": "A", "value": "b"}],
     },
+    "registry": {
+        "enabled": True,
+        "replicas": 2,
+        "database": {"urlSecret": "postgres"},
+        "storage": {"url": "s3://models/tandem", "secret": "bucket"},
+        "podLabels": {"mesh": "off"},
+        "podAnnotations": {"note": "z"},
+        "env": [{"name": "E", "value": "f"}],
+    },
     "operator": {
         "affinity": {"nodeAffinity": {}},
         "podAnnotations": {"note": "y"},

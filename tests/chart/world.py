@@ -38,6 +38,7 @@ def pod(name: str, namespace: str, labels: Mapping[str, str] | None = None) -> P
 
 ROUTER: Final = pod("router", NAMESPACE, _labels("router"))
 OPERATOR: Final = pod("operator", NAMESPACE, _labels("operator"))
+REGISTRY: Final = pod("registry", NAMESPACE, _labels("registry"))
 ADAPTER: Final = pod("adapter", NAMESPACE, _labels("adapter"))
 TEST: Final = pod("helm-test", NAMESPACE, _labels("test"))
 PROMETHEUS: Final = pod("prometheus", "monitoring", {"app.kubernetes.io/name": "prometheus"})
@@ -53,5 +54,5 @@ SPY: Final = pod("spy", "team-a", {"app.kubernetes.io/name": "tandem-worker", SE
 """A worker of another service, in the same namespace."""
 
 STRANGERS: Final = (CLIENT, NEIGHBOUR, LODGER, IMPOSTOR, SPY, DNS, METADATA, INTERNET, DATABASE)
-EVERYBODY: Final = (ROUTER, OPERATOR, ADAPTER, TEST, PROMETHEUS, API_SERVER, *STRANGERS)
-PORTS: Final = (22, 53, 80, 443, 6443, 8080, 8081, 8082, 9000, 9001, 9002, 9100, 9101, 9102, 10250, 50000)
+EVERYBODY: Final = (ROUTER, OPERATOR, REGISTRY, ADAPTER, TEST, PROMETHEUS, API_SERVER, *STRANGERS)
+PORTS: Final = (22, 53, 80, 443, 5432, 6443, 8080, 8081, 8082, 8090, 9000, 9001, 9002, 9100, 9101, 9102, 10250, 50000)

@@ -10,7 +10,7 @@ import yaml
 from tests.docker.dockerfile import DOCKERFILE, ROOT, environment, installs, lineage, stages
 
 STAGES = stages(DOCKERFILE.read_text())
-TARGETS = ("router", "operator", "worker-virtual", "worker-vllm", "worker-vllm-cpu")
+TARGETS = ("router", "operator", "registry", "worker-virtual", "worker-vllm", "worker-vllm-cpu")
 
 
 def hadolint(path: Path) -> subprocess.CompletedProcess[str]:
@@ -95,6 +95,7 @@ def test_the_chart_names_these_images() -> None:
     named = {
         values["router"]["image"]["repository"],
         values["operator"]["image"]["repository"],
+        values["registry"]["image"]["repository"],
         *(image["repository"] for image in values["worker"]["images"].values()),
     }
     assert named <= {f"tandem-{target}" for target in TARGETS}

@@ -72,6 +72,7 @@ def locked(target: str) -> set[tuple[str, str]]:
     [
         ("router", "tandem_router"),
         ("operator", "tandem_operator"),
+        ("registry", "tandem_registry"),
         ("worker-virtual", "tandem_decode"),
         ("worker-vllm-cpu", "tandem_prefill"),
     ],

@@ -144,6 +144,31 @@ priorityClassName: {{ . }}
 http://{{ include "tandem.fullname" . }}-router.{{ .Release.Namespace }}.svc{{ if ne $port 80 }}:{{ $port }}{{ end }}
 {{- end -}}
 
+{{/* The registry's base URL inside the cluster: the release's own, another one, or none. */}}
+{{- define "tandem.registryUrl" -}}
+{{- if .Values.registry.enabled -}}
+http://{{ include "tandem.fullname" . }}-registry.{{ .Release.Namespace }}.svc
+{{- else -}}
+{{ .Values.registry.url }}
+{{- end -}}
+{{- end -}}
+
+{{/* The way to it, where there is one. Of another installation's only the port is known. */}}
+{{- define "tandem.registryEgress" -}}
+{{- if .Values.registry.enabled -}}
+- to:
+    - podSelector:
+        matchLabels: {{- include "tandem.selector" (dict "root" . "component" "registry") | nindent 10 }}
+      namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace }}}
+  ports:
+    - {protocol: TCP, port: 8090}
+{{- else if .Values.registry.url -}}
+- ports:
+    - {protocol: TCP, port: {{ regexFind ":[0-9]+(/|$)" .Values.registry.url | trimAll ":/" | default (ternary "443" "80" (hasPrefix "https:" .Values.registry.url)) }}}
+{{- end -}}
+{{- end -}}
+
 {{/* Namespaces with rights by Roles, beside the release's own. */}}
 {{- define "tandem.scope" -}}
 {{- if .Values.namespaces }}namespaced{{ else }}cluster{{ end -}}

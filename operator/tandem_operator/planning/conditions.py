@@ -119,8 +119,10 @@ def _why_not(made: "_Made", scene: Scene) -> Finding:
     for course in weighted:
         if course.obstacle is not None:
             return made.no(course.obstacle.reason, _advise(scene, course))
+        if unresolved := _unresolved(made, course):
+            return unresolved
         if course.unknown is not None:
-            return made.no(*_unknown(course))
+            return made.no("ResolvingSource", f"{_version(course)}: finding out what {course.unknown.source} is.")
     return made.no("WorkersStarting", _missing(scene) or "Workers start.")
 
 
@@ -196,9 +198,10 @@ def _progressing(scene: Scene) -> Finding:
         if course.obstacle is not None and course.obstacle.fatal and not _complete(course):
             return made.no(course.obstacle.reason, _advise(scene, course))
     for course in scene.versions:
+        if unresolved := _unresolved(made, course):
+            return unresolved
         if course.unknown is not None:
-            reason, message = _unknown(course)
-            return made.no(reason, message) if course.unknown.error else made.yes(reason, message)
+            return made.yes("ResolvingSource", f"{_version(course)}: finding out what {course.unknown.source} is.")
         if course.rolling or course.aside:
             return made.yes("RollingOut", _rolling(scene, course))
     if missing := _missing(scene):
@@ -276,12 +279,11 @@ def _described(course: Course, revision: str) -> str:
     return f"{revision} ({registered})" if registered else revision
 
 
-def _unknown(course: Course) -> tuple[str, str]:
-    """Reason and message for a version of which it is not known what it runs."""
-    assert course.unknown is not None
-    if course.unknown.error:
-        return "SourceUnresolved", f"{_version(course)}: {course.unknown.error}"
-    return "ResolvingSource", f"{_version(course)}: finding out what {course.unknown.source} is."
+def _unresolved(made: "_Made", course: Course) -> Finding | None:
+    """Why nothing of a version can be run, where its source can't be told."""
+    if course.unknown is None or not course.unknown.error:
+        return None
+    return made.no("SourceUnresolved", f"{_version(course)}: {course.unknown.error}")
 
 
 def _missing(scene: Scene) -> str:
