@@ -170,6 +170,14 @@ def test_a_registry_runs_beside_the_workers_and_is_reached_by_the_router(tmp_pat
         eventually(lambda: "llama" in tandem("registry", "list", "--url", up.url).stdout)
 
 
+def test_the_registry_asks_for_the_key_that_the_router_asks_for(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("tandem_a-key-for-router-and-registry")
+    with tandem_up(tmp_path, "--engine", "virtual", "--api-key-file", key) as up:
+        eventually(lambda: tandem("registry", "list", "--url", up.url, "--key-file", key).returncode == 0)
+        assert "key" in tandem("registry", "list", "--url", up.url).stderr
+
+
 def test_ctrl_c_ends_everything_with_exit_code_0(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with tandem_up(tmp_path, "--engine", "virtual", TMPDIR=str(tmp_path / "tmp")) as up:

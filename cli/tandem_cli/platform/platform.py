@@ -13,7 +13,14 @@ from tandem_cli.platform.errors import PlatformError
 from tandem_cli.platform.failing import explain, failed_container
 from tandem_cli.platform.machine import make_node
 from tandem_cli.platform.ports import router_port
-from tandem_cli.platform.registry import REGISTRY, REGISTRY_PORT, URL_VARIABLE, registry_template, registry_url
+from tandem_cli.platform.registry import (
+    KEY_VARIABLE,
+    REGISTRY,
+    REGISTRY_PORT,
+    URL_VARIABLE,
+    registry_template,
+    registry_url,
+)
 from tandem_cli.platform.routing import ROUTER, router_template, url_of, write_topology
 from tandem_cli.platform.settings import PlatformSettings
 from tandem_cli.platform.workers import Worker, make_workers
@@ -107,7 +114,7 @@ class Platform:
         if self._settings.registry:
             address = next(addresses)
             self._know_registry(registry_url(address))
-            pods.append((registry_template(self._files.state), address))
+            pods.append((registry_template(self._files.state, self._settings.door), address))
         router = asyncio.create_task(self._keep(self._router, "127.0.0.1", scratch, self._router_ends))
         workers = [
             asyncio.create_task(self._keep(template, address, scratch, self._workers_end)) for template, address in pods
@@ -123,11 +130,14 @@ class Platform:
 
     def _know_registry(self, url: str) -> None:
         """The router relays to it, and workers fetch from it, unless the user names another."""
+        key = self._settings.door.key_file
         [container] = self._router.spec.containers
-        container = container.model_copy(update={"args": (*container.args, "--registry-url", url)})
+        args = (*container.args, "--registry-url", url, *(("--service-key-file", str(key)) if key else ()))
+        container = container.model_copy(update={"args": args})
         spec = self._router.spec.model_copy(update={"containers": (container,)})
         self._router = self._router.model_copy(update={"spec": spec})
-        self._node = replace(self._node, environment={URL_VARIABLE: url, **self._node.environment})
+        known = {URL_VARIABLE: url, **({KEY_VARIABLE: str(key)} if key else {})}
+        self._node = replace(self._node, environment={**known, **self._node.environment})
 
     async def _keep(self, template: PodTemplate, address: str, scratch: Scratch, end: asyncio.Event) -> None:
         async with run_pod(template, address=address, node=self._node, scratch=scratch, on_change=self._notice) as pod:

@@ -8,12 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tandem_cli.keys import Door
 from tandem_cli.runner import PodTemplate
 
 REGISTRY: Final = "registry"
 REGISTRY_PORT: Final = 8090
 URL_VARIABLE: Final = "TANDEM_REGISTRY_URL"
-"""Where workers look for it."""
+KEY_VARIABLE: Final = "TANDEM_REGISTRY_KEY_FILE"
+"""Where workers look for it, and for the key."""
 _GRACE: Final = 5
 """Seconds to end: an upload that is cut then can be carried on."""
 
@@ -28,8 +30,12 @@ def registry_url(address: str) -> str:
     return f"http://{address}:{REGISTRY_PORT}"
 
 
-def registry_template(state: Path) -> PodTemplate:
-    """A registry for the programs of this machine, with its database and its files in a folder of `state`."""
+def registry_template(state: Path, door: Door) -> PodTemplate:
+    """A registry for the programs of this machine, with its database and its files in a folder of `state`.
+
+    Whom the router lets in, it lets in.
+    """
+    access = ("--allow-no-auth",) if door.key_file is None else ("--static-key-file", str(door.key_file))
     folder = state.resolve() / "registry"
     return PodTemplate.model_validate(
         {
@@ -44,7 +50,7 @@ def registry_template(state: Path) -> PodTemplate:
                             *("--database", f"sqlite:///{folder}/registry.db"),
                             *("--storage", f"file://{folder}/artifacts"),
                             *("--host", "$(POD_IP)", "--port", str(REGISTRY_PORT)),
-                            *("--migrate", "--allow-no-auth"),
+                            *("--migrate", *access),
                         ],
                         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
                     }
