@@ -32,9 +32,8 @@ class Oracle:
         return answer.status_code, answer.json()["error"]["message"]
 
 
-@asynccontextmanager
-async def vllm_server(engine: VllmEngine) -> AsyncIterator[Oracle]:
-    """The server on a started engine, without a socket."""
+async def vllm_app(engine: VllmEngine) -> Any:
+    """The server's ASGI application, on a started engine."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
 
@@ -42,7 +41,13 @@ async def vllm_server(engine: VllmEngine) -> AsyncIterator[Oracle]:
     tasks = await client.get_supported_tasks()
     app = build_app(args, tasks, client.vllm_config.model_config)
     await init_app_state(client, app.state, args, tasks)
-    transport = httpx.ASGITransport(app)
+    return app
+
+
+@asynccontextmanager
+async def vllm_server(engine: VllmEngine) -> AsyncIterator[Oracle]:
+    """The server without a socket."""
+    transport = httpx.ASGITransport(await vllm_app(engine))
     async with httpx.AsyncClient(transport=transport, base_url="http://vllm", timeout=60) as http:
         yield Oracle(http)
 
