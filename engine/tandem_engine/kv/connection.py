@@ -7,8 +7,6 @@ one; a client that wants several answers at once has several connections, as `Kv
 """
 
 import logging
-import socket
-import ssl
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -20,6 +18,8 @@ import hpack
 from tandem_proto.http2 import frames
 from tandem_proto.http2.calls import PREFIX, CallFailed, message_size, timeout_of, trailers
 from tandem_proto.http2.frames import Frame, ProtocolError
+
+from tandem_engine.kv.encrypted import Transport
 
 Message = Sequence[bytes | memoryview]
 """One after the other they are a message's bytes."""
@@ -62,13 +62,12 @@ class Connection:
 
     def __init__(
         self,
-        peer: socket.socket,
+        peer: Transport,
         methods: Mapping[str, Method],
         call_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._socket = peer
-        self._gathers = not isinstance(peer, ssl.SSLSocket)
+        self._peer = peer
         self._methods = methods
         self._call_seconds = call_seconds
         self._clock = clock
@@ -109,8 +108,8 @@ class Connection:
     # ---- what the client says
 
     def _receive(self, seconds: float) -> bytes:
-        self._socket.settimeout(seconds)
-        got = self._socket.recv(2**16)
+        self._peer.settimeout(seconds)
+        got = self._peer.recv(2**16)
         if not got:
             raise ConnectionError("the client closed the connection")
         return got
@@ -119,7 +118,7 @@ class Connection:
         """Takes what comes within some time, at least what is here, and answers what takes none."""
         try:
             self._take(self._receive(seconds))
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return
         self._answer_short()
 
@@ -274,9 +273,8 @@ class Connection:
         rest = [memoryview(piece) for piece in pieces]
         deadline = self._clock() + IDLE_SECONDS if until is None else until
         while rest:
-            self._socket.settimeout(max(1e-3, deadline - self._clock()))
-            # TLS has nothing that gathers, and sends a record of 16 KiB at a time.
-            _cut(rest, self._socket.sendmsg(rest) if self._gathers else self._socket.send(rest[0]))
+            self._peer.settimeout(max(1e-3, deadline - self._clock()))
+            _cut(rest, self._peer.sendmsg(rest))
 
 
 def _cut(pieces: list[memoryview], size: int) -> list[memoryview]:

@@ -25,6 +25,7 @@ from tandem_proto.tandem.v1 import kv_pb2
 from tandem_engine.errors import KvGone, Overloaded
 from tandem_engine.kv import pieces
 from tandem_engine.kv.connection import IDLE_SECONDS, Connection, Message, Method
+from tandem_engine.kv.encrypted import Encrypted
 from tandem_engine.kv.staging import StagedKv, Staging
 
 SERVICE: Final = "tandem.v1.KvTransfer"
@@ -148,30 +149,17 @@ class KvServer:
             f"/{SERVICE}/Release": Method(self._release, short=True),
         }
         try:
-            with self._secured(peer) as secured:
-                # A reader that stalls must not hold KV for ever: a fetch may take as long as a lease at most.
-                Connection(secured, methods, self._staging.limits.ttl).serve()
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer.settimeout(IDLE_SECONDS)
+            transport = peer if self._tls is None else Encrypted(peer, self._tls.server_context())
+            # A reader that stalls must not hold KV for ever: a fetch may take as long as a lease at most.
+            Connection(transport, methods, self._staging.limits.ttl).serve()
         except (OSError, ProtocolError, HPACKError) as error:
             logger.debug("a connection ended: %s", error)
         finally:
             peer.close()
             with self._lock:
                 del self._open[threading.current_thread()]
-
-    def _secured(self, peer: socket.socket) -> socket.socket:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is None:
-            return peer
-        peer.settimeout(IDLE_SECONDS)
-        secured = self._tls.server_context().wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
-        with self._lock:
-            self._open[threading.current_thread()] = secured
-        try:
-            secured.do_handshake()
-        except BaseException:
-            secured.close()
-            raise
-        return secured
 
     # ---- methods
 
@@ -210,7 +198,7 @@ class KvServer:
 def _shut(what: socket.socket) -> None:
     """Wakes the thread that waits on a socket; its own thread closes it."""
     with contextlib.suppress(OSError):  # its peer was faster
-        socket.socket.shutdown(what, socket.SHUT_RDWR)  # without the word of farewell that TLS would wait for
+        what.shutdown(socket.SHUT_RDWR)
 
 
 _Request = TypeVar("_Request", bound=ProtobufMessage)

@@ -19,6 +19,8 @@ from tandem_proto.http2.calls import STREAM, CallFailed, request_headers, status
 from tandem_proto.http2.frames import ProtocolError
 from typing_extensions import Buffer
 
+from tandem_engine.kv.encrypted import Encrypted, Transport
+
 CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 15.0
 """A peer from which nothing comes for so long has vanished."""
@@ -49,12 +51,15 @@ class Stream:
         self._deadline = clock() + timeout
         self._clock = clock
         host, _, port = address.rpartition(":")
-        plain = socket.create_connection((host.strip("[]"), int(port)), max(0.001, min(timeout, CONNECT_SECONDS)))
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seconds = max(0.001, min(timeout, CONNECT_SECONDS))
+        self._socket = socket.create_connection((host.strip("[]"), int(port)), seconds)
         try:
-            self._socket = plain if tls is None else tls.context().wrap_socket(plain, server_hostname=tls.server_name)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._wire: Transport = self._socket
+            if tls is not None:
+                self._wire = Encrypted(self._socket, tls.context(), tls.server_name)
         except BaseException:
-            plain.close()
+            self._socket.close()
             raise
 
     def __enter__(self) -> "Stream":
@@ -66,7 +71,7 @@ class Stream:
     def cancel(self) -> None:
         """Ends what reads, from any thread."""
         with contextlib.suppress(OSError):  # the peer has closed it
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # TLS's own would wait for nothing
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def ask(self, method: str, request: bytes) -> io.BufferedIOBase:
         """Sends the one request. What is read is the answer's messages, each after its prefix; it ends with the call.
@@ -87,22 +92,22 @@ class Stream:
             frames.INITIAL_WINDOW_SIZE: _WINDOW,
             frames.MAX_FRAME_SIZE: _LARGEST_FRAME,
         }
-        self._socket.sendall(
+        self._wire.sendall(
             frames.PREFACE
             + frames.settings(settings)
             + frames.window_update(0, _WINDOW - frames.DEFAULT_WINDOW)
             + frames.encode(frames.HEADERS, frames.END_HEADERS, STREAM, hpack.Encoder().encode(headers))
             + frames.encode(frames.DATA, frames.END_STREAM, STREAM, with_prefix(request))
         )
-        wire = io.BufferedReader(_Wire(self._socket, self._deadline, self._clock), _READ_AHEAD)
-        return io.BufferedReader(_Answer(wire, self._socket.sendall), _READ_AHEAD)
+        arriving = io.BufferedReader(_Arriving(self._wire, self._deadline, self._clock), _READ_AHEAD)
+        return io.BufferedReader(_Answer(arriving, self._wire.sendall), _READ_AHEAD)
 
 
-class _Wire(io.RawIOBase):
-    """What arrives on a socket until a deadline."""
+class _Arriving(io.RawIOBase):
+    """What arrives until a deadline."""
 
-    def __init__(self, source: socket.socket, deadline: float, clock: Callable[[], float]) -> None:
-        self._socket = source
+    def __init__(self, wire: Transport, deadline: float, clock: Callable[[], float]) -> None:
+        self._wire = wire
         self._deadline = deadline
         self._clock = clock
 
@@ -113,9 +118,9 @@ class _Wire(io.RawIOBase):
         left = self._deadline - self._clock()
         if left <= 0:
             raise TimeoutError("the time is over")
-        self._socket.settimeout(min(left, SILENCE_SECONDS))
+        self._wire.settimeout(min(left, SILENCE_SECONDS))
         try:
-            return self._socket.recv_into(into)
+            return self._wire.recv_into(into)
         except TimeoutError:
             if left <= SILENCE_SECONDS:
                 raise
@@ -125,8 +130,8 @@ class _Wire(io.RawIOBase):
 class _Answer(io.RawIOBase):
     """The payload of the call's DATA frames, out of all that a peer sends."""
 
-    def __init__(self, wire: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
-        self._wire = wire
+    def __init__(self, arriving: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
+        self._arriving = arriving
         self._send = send
         self._decoder = hpack.Decoder()
         self._status: dict[str, str] = {}
@@ -146,7 +151,7 @@ class _Answer(io.RawIOBase):
             self._next_frame()
         if self._ended:
             return 0
-        got = self._wire.readinto(memoryview(into)[: self._left])
+        got = self._arriving.readinto(memoryview(into)[: self._left])
         if not got:
             raise ConnectionError("the peer closed the connection")
         self._left -= got
@@ -205,7 +210,7 @@ class _Answer(io.RawIOBase):
             raise CallFailed(grpc.StatusCode.UNAVAILABLE, f"HTTP status {self._status[':status']}: no gRPC server")
 
     def _exactly(self, size: int) -> bytes:
-        got = self._wire.read(size)
+        got = self._arriving.read(size)
         if len(got) < size:
             raise ConnectionError("the peer closed the connection")
         return got
