@@ -6,16 +6,16 @@ again. A full bucket is like one that was never used, so nothing has to be kept 
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 MOST: Final = 100_000
 """Buckets at once; beyond that the one that was used longest ago is as good as full."""
 MINUTE: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(msgspec.Struct, frozen=True):
     """Something to take from a bucket."""
 
     bucket: str
@@ -24,8 +24,7 @@ class Draw:
     amount: float
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(msgspec.Struct, frozen=True):
     """What came of it: all draws succeed, or none does."""
 
     granted: bool
@@ -78,13 +77,16 @@ class Buckets:
 
     def _put(self, draw: Draw, level: float, now: float) -> float:
         level = min(float(draw.limit), level - draw.amount)
+        known = draw.bucket in self._held
         self._held[draw.bucket] = (level, now, draw.limit)
-        self._held.move_to_end(draw.bucket)
-        self._forget(now)
+        if known:
+            self._held.move_to_end(draw.bucket)
+        else:
+            self._forget(now)
         return level
 
     def _forget(self, now: float) -> None:
-        """Drops the oldest where they are full, or too many: as many as come, at the least."""
+        """Drops the oldest where they are full, or too many: more than come."""
         for _ in range(2):
             oldest = next(iter(self._held))
             level, at, limit = self._held[oldest]

@@ -26,6 +26,17 @@ _REQUESTS: Final = "requests"
 _TOKENS: Final = "tokens"
 
 
+class _Names:
+    """Of the headers: the limit, what is left of it, and when all of it is there again."""
+
+    def __init__(self, what: str) -> None:
+        self.openai = [f"x-ratelimit-{part}-{what}".encode() for part in ("limit", "remaining", "reset")]
+        self.anthropic = [f"anthropic-ratelimit-{what}-{part}".encode() for part in ("limit", "remaining", "reset")]
+
+
+_NAMES: Final = {what: _Names(what) for what in (_REQUESTS, _TOKENS)}
+
+
 class Grant:
     """What a request may use."""
 
@@ -96,26 +107,21 @@ class Limiter:
 
     def _headers(self, path: str, draws: Sequence[Draw], drawn: Drawn) -> Headers:
         """OpenAI's names everywhere, and Anthropic's on its paths; of two limits the one that has less left."""
-        headers = []
-        for what in (_REQUESTS, _TOKENS):
-            pairs = [pair for pair in zip(draws, drawn.levels, strict=True) if pair[0].bucket.endswith(what)]
-            if not pairs:
-                continue
-            draw, level = min(pairs, key=lambda pair: pair[1])
-            limit, left, seconds = draw.limit, max(0, int(level)), until_full(draw, level)
-            headers += [
-                (f"x-ratelimit-limit-{what}", str(limit)),
-                (f"x-ratelimit-remaining-{what}", str(left)),
-                (f"x-ratelimit-reset-{what}", duration(seconds)),
-            ]
-            if is_anthropic(path):
-                at = datetime.fromtimestamp(math.ceil(self._wall() + seconds), UTC)
-                headers += [
-                    (f"anthropic-ratelimit-{what}-limit", str(limit)),
-                    (f"anthropic-ratelimit-{what}-remaining", str(left)),
-                    (f"anthropic-ratelimit-{what}-reset", at.strftime("%Y-%m-%dT%H:%M:%SZ")),
-                ]
-        return [(name.encode(), value.encode()) for name, value in headers]
+        nearest: dict[str, tuple[float, Draw]] = {}
+        for draw, level in zip(draws, drawn.levels, strict=True):
+            what = _TOKENS if draw.bucket.endswith(_TOKENS) else _REQUESTS
+            if what not in nearest or level < nearest[what][0]:
+                nearest[what] = level, draw
+        headers: list[tuple[bytes, bytes]] = []
+        anthropic = is_anthropic(path)
+        for what, (level, draw) in nearest.items():
+            names, seconds = _NAMES[what], until_full(draw, level)
+            values = str(draw.limit).encode(), str(max(0, int(level))).encode(), duration(seconds).encode()
+            headers += zip(names.openai, values, strict=True)
+            if anthropic:
+                at = datetime.fromtimestamp(math.ceil(self._wall() + seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                headers += zip(names.anthropic, (*values[:2], at.encode()), strict=True)
+        return headers
 
     def _refused(self, draws: Sequence[Draw], drawn: Drawn, headers: Headers) -> Refused:
         seconds, draw = max(
