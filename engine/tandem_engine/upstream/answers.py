@@ -193,7 +193,8 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    # Half of a character that a server has cut in two is no UTF-8.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def _count(value: Any) -> int:
