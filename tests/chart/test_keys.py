@@ -57,7 +57,7 @@ def test_without_authentication_no_key_is_made_and_notes_say_so(chart: Chart) ->
 def test_limits_become_arguments_and_redis_a_way_out(chart: Chart) -> None:
     values: dict[str, Any] = {
         "auth": {"virtualOpen": True},
-        "keys": {"store": False, "maxStaleSeconds": 60},
+        "keys": {"store": False, "maxStale": "90m"},
         "limits": {
             "key": {"requestsPerMinute": 1_000_000, "tokensPerMinute": 20},
             "address": {"requestsPerMinute": 30},
@@ -67,7 +67,7 @@ def test_limits_become_arguments_and_redis_a_way_out(chart: Chart) -> None:
     }
     rendered = chart.render(values)
     assert {
-        *("--virtual-open", "--no-key-store", "--keys-max-stale=60"),
+        *("--virtual-open", "--no-key-store", "--keys-max-stale=90m"),
         *("--key-requests-per-minute=1000000", "--key-tokens-per-minute=20", "--address-requests-per-minute=30"),
         *("--trusted-proxy=10.0.0.0/8", "--trusted-proxy=fd00::/8"),
     } <= args(rendered)

@@ -5,11 +5,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from tandem_api.inference_service.quantities import parse_duration
 from tandem_api.registry import key_digest
 
 from tandem_router.access.settings import AccessSettings
 
 SHORTEST_KEY: Final = 16
+
+
+def _duration(given: str) -> float:
+    try:
+        return parse_duration(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _OPTIONS = (
@@ -36,9 +46,9 @@ _OPTIONS = (
     ),
     click.option(
         "--keys-max-stale",
-        default=86_400.0,
-        type=click.FloatRange(0),
-        help="Seconds that they are accepted for while the registry can't be asked.",
+        default="24h",
+        callback=lambda _context, _option, given: _duration(given),
+        help="How long they are accepted while the registry can't be asked: 30m, 24h.",
     ),
     click.option("--virtual-open", is_flag=True, help="/virtual needs no key, but for /virtual/admin."),
 )
