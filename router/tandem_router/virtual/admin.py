@@ -22,6 +22,28 @@ from tandem_router.virtual.models import RouterModels
 
 _MAX_BODY: Final = 2**20
 
+_DECLARATION: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["id"],
+                    "properties": {"id": {"type": "string", "minLength": 1, "maxLength": 256}},
+                }
+            }
+        },
+    }
+}
+_CHANGES: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The request is wrong: what, and where"},
+    404: {"description": "There is no such virtual model"},
+    409: {"description": "There is one of that name already, or this router is one of several"},
+    413: {"description": "The declaration is too large"},
+    415: {"description": "It is not said to be JSON"},
+}
+
 
 def admin_paths(models: RouterModels) -> APIRouter:
     """The paths below /virtual/admin."""
@@ -36,7 +58,13 @@ def admin_paths(models: RouterModels) -> APIRouter:
                 found.setdefault(model.id, (model, []))[1].append(protocol.value)
         return {"models": [_entry(model, protocols) for _, (model, protocols) in sorted(found.items())]}
 
-    @paths.post("/models", status_code=201, summary="Add a virtual model, declared as in a file")
+    @paths.post(
+        "/models",
+        status_code=201,
+        summary="Add a virtual model, declared as in a file",
+        openapi_extra=_DECLARATION,
+        responses=_CHANGES,
+    )
     async def add(request: Request) -> dict[str, Any]:
         _refuse_replicas(models.settings.replicas)
         if not request.headers.get("content-type", "").startswith("application/json"):
@@ -55,7 +83,11 @@ def admin_paths(models: RouterModels) -> APIRouter:
             raise HTTPException(409 if isinstance(error, AlreadyRegistered) else 400, str(error)) from None
         return _entry(model, list(spec.protocols))
 
-    @paths.delete("/models/{id:path}", summary="Remove a virtual model from both protocols, or from one")
+    @paths.delete(
+        "/models/{id:path}",
+        summary="Remove a virtual model from both protocols, or from one",
+        responses={status: _CHANGES[status] for status in (400, 404, 409)},
+    )
     async def remove(id: str, protocol: Protocol | None = None) -> dict[str, Any]:
         _refuse_replicas(models.settings.replicas)
         wanted = [registries.of(one) for one in Protocol if protocol in (None, one)]
