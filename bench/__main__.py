@@ -1,14 +1,15 @@
-"""`python -m bench [router] [memory] [kv] [ttft] [operator] [ready]`: all of them by default."""
+"""`python -m bench [router] [keys] [memory] [kv] [ttft] [operator] [ready]`: all of them by default."""
 
 import argparse
 import json
 from collections.abc import Callable
 
-from bench import kv, ready, router, scale, ttft
+from bench import keys, kv, ready, router, scale, ttft
 from bench.processes import log_file
 
 MEASUREMENTS: dict[str, Callable[[], object]] = {
     "router": router.run,
+    "keys": keys.run,
     "memory": router.memory,
     "kv": kv.run,
     "ttft": ttft.run,

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import cast
 
+KEY = "a-key-of-the-measurement"
+"""Every request shows it, whether it is asked for or not."""
 EVENT = b"data: "
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -101,7 +103,7 @@ def request_bytes(port: int, model: str, tokens: int, stream: bool) -> bytes:
     ).encode()
     return (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer local\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 

@@ -99,8 +99,8 @@ def peer(workers: int, step: float) -> Iterator[tuple[Program, Server]]:
 
 
 @contextmanager
-def ours(workers: int, step: float) -> Iterator[tuple[Program, Server]]:
-    """Our router before virtual decode workers."""
+def ours(workers: int, step: float, *options: str) -> Iterator[tuple[Program, Server]]:
+    """Our router before virtual decode workers; without `options` it asks for no key."""
     with (
         tempfile.TemporaryDirectory() as folder,
         program("bench.workers", "--workers", str(workers), "--step", str(step)) as source,
@@ -109,7 +109,7 @@ def ours(workers: int, step: float) -> Iterator[tuple[Program, Server]]:
         topology.write_text(json.dumps(source.ready["topology"]))
         port = free_port()
         argv = [sys.executable, "-m", "tandem_router", "--topology", str(topology), "--port", str(port)]
-        argv += ["--allow-no-auth"]
+        argv += options or ["--allow-no-auth"]
         with server(argv, port, "/readyz", log_file("tandem-router")) as router:
             yield source, router
 
