@@ -1,10 +1,10 @@
-"""`python -m bench [router] [keys] [memory] [kv] [ttft] [operator] [ready]`: all of them by default."""
+"""`python -m bench [router] [keys] [memory] [kv] [ttft] [agreement] [operator] [ready]`: all of them by default."""
 
 import argparse
 import json
 from collections.abc import Callable
 
-from bench import keys, kv, ready, router, scale, ttft
+from bench import agreement, keys, kv, ready, router, scale, ttft
 from bench.processes import log_file
 
 MEASUREMENTS: dict[str, Callable[[], object]] = {
@@ -13,6 +13,7 @@ MEASUREMENTS: dict[str, Callable[[], object]] = {
     "memory": router.memory,
     "kv": kv.run,
     "ttft": ttft.run,
+    "agreement": agreement.run,
     "operator": scale.run,
     "ready": ready.run,
 }

@@ -23,9 +23,9 @@ class Program:
         self._process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ready = self._read()
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self, what: dict[str, Any] | None = None) -> dict[str, Any]:
         assert self._process.stdin
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{json.dumps(what) if what else ''}\n")
         self._process.stdin.flush()
         return self._read()
 
