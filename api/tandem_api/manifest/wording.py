@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from tandem_api.inference_service.base import descriptions
 from tandem_api.inference_service.rules import Location
 from tandem_api.inference_service.service import InferenceService
 
@@ -109,10 +110,11 @@ def _instead(location: Location, root: type[BaseModel]) -> str:
 
 
 def _purpose(location: Location, root: type[BaseModel]) -> str:
-    field = _field(model_at(location[:-1], root), str(location[-1]))
-    if field is None or not field.description:
+    model = model_at(location[:-1], root)
+    text = descriptions(model).get(str(location[-1])) if model else None
+    if not text:
         return ""
-    first = field.description.partition("\n")[0].rstrip(".")
+    first = text.partition("\n")[0].rstrip(".")
     return f": {first[0].lower()}{first[1:]}"
 
 
