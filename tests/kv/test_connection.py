@@ -150,7 +150,7 @@ def test_a_silent_peer_loses_its_connection(holder: KvServer, monkeypatch: pytes
 def test_nothing_is_left_of_a_server_that_ended(holder: KvServer, stub: kv_pb2_grpc.KvTransferStub) -> None:
     assert whole(stub)
     holder.__exit__(None, None, None)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kv-")]
+    wait_for(lambda: not {thread.name for thread in threading.enumerate()} & {"kv-server", "kv-connection"})
 
 
 def read_to_the_end(peer: socket.socket) -> bytes:
