@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,10 +17,12 @@ from tandem_operator.planning.experiments.record import Record, load, replay
 from tandem_router.split import fnv1a_64
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.cluster_node import ClusterNode
 from tests.conservation.shots import Ask
 from tests.end_to_end.following import Json, complete, condition, following
 from tests.end_to_end.load import loaded
-from tests.end_to_end.release import NAME, Release
+from tests.end_to_end.registry import Registry
+from tests.end_to_end.release import NAME, Release, installed
 from tests.end_to_end.services import answer, apply, lives, patch, service, version, workers
 
 SEEDS = {"v1": 1, "v2": 2}
@@ -28,6 +31,23 @@ USERS = 1_000
 AT_ONCE = 24
 ANYBODY = [("anybody", "")]
 WELL = [{"metric": "errorRate", "tolerate": {"absolute": "20%"}}]
+
+
+@pytest.fixture(scope="module")
+def registry(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    if cluster.control_plane is None:
+        pytest.skip("a registry of the test's own has no address that a developer's cluster can reach")
+    with Registry(cluster, tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster, cluster_node: ClusterNode, registry: Registry) -> Iterator[Release]:
+    """The chart with a registry that is somewhere else."""
+    with installed(
+        cluster, f"tandem-{secrets.token_hex(4)}", registry={"url": registry.url}, keys={"store": False}
+    ) as release:
+        yield release
 
 
 @pytest.mark.slow
@@ -146,6 +166,34 @@ async def test_a_shadow_answers_nobody_and_is_compared(cluster: Cluster, release
     assert (_state(state).phase, _state(state).weight) == ("Running", 0)
     assert [metric.name for metric in _state(state).metrics] == ["errorRate", "ttft p95", "tpot p95", "tokens"]
     assert _state(state).metrics[0].challenger == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("inside_cluster")
+async def test_a_challenger_waits_for_the_registry_and_one_that_lost_is_not_tried_again(
+    cluster: Cluster, release: Release, registry: Registry, namespace: str
+) -> None:
+    manifest = _experiment(namespace, weight=50, decide=[{"metric": "errorRate"}])
+    registry.stop()
+    apply(cluster, manifest)
+    async with following(cluster, namespace, "tried") as states:
+        state = await states.until(lambda state: complete(state) and _state(state).reason == "RegistryNotAsked")
+        assert {one["name"]: one["weight"] for one in state["status"]["versions"]} == {"v1": 100, "v2": 0}
+        registry.start()
+        state = await states.until(_running)
+
+        # It goes on without a registry, and what comes of it is told when there is one again.
+        registry.stop()
+        cluster.kubectl("annotate", "inferenceservice", "tried", "-n", namespace, "tandem.dev/experiment=abort")
+        await states.until(lambda state: _state(state).phase == "RolledBack")
+        registry.start()
+        await registry.told(_state(state).id, "rolledBack")
+
+        cluster.kubectl("delete", "inferenceservice", "tried", "-n", namespace)
+        apply(cluster, manifest)
+        again = await states.until(lambda state: _state(state).reason == "DecidedBefore")
+    assert (_state(again).id, _state(again).phase, _state(again).weight) == (_state(state).id, "RolledBack", 0)
 
 
 @dataclass

@@ -101,14 +101,19 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextmanager
-def listening(settings: Settings, surroundings: Surroundings, storage: Storage | None = None) -> Iterator[House]:
-    """A registry on a free port, in a thread."""
+def listening(
+    settings: Settings,
+    surroundings: Surroundings,
+    storage: Storage | None = None,
+    address: tuple[str, int] = ("127.0.0.1", 0),
+) -> Iterator[House]:
+    """A registry in a thread, on a free port unless an address says otherwise."""
     storage = storage or open_storage(settings.storage, os.environ)
     app = registry_app(settings, storage, surroundings)
     config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with socket.create_server(address) as listener:
+        url = f"http://{address[0]}:{listener.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
