@@ -1,11 +1,12 @@
 """Whether `tandem bench` and `vllm bench serve` say the same of the same server.
 
-A router with one virtual engine, whose steps take the same time for both: one request at a time, and an open loop. (In a
-closed loop of several clients, milliseconds between an answer and the next request may decide which prompts wait for
-each other: what a client is slow by comes back as what the server is.) The two take turns, and turns at being first; in
-a pair they send the very same prompts, each under a cache salt of its own, so that neither finds what the other left in
-the prefix cache. A difference that points the same way in every pair is one between the clients; with eight pairs,
-noise alone would do that to a figure once in 128 times.
+A router with one virtual engine, whose steps take the same time for both: one request at a time, and an open loop. In
+a closed loop of several clients, milliseconds between an answer and the next request may decide which prompts wait for
+each other: what a client is slow by comes back as what the server is.
+
+The two take turns, and turns at being first; in a pair they send the very same prompts, each under a cache salt of its
+own, so that neither finds what the other left in the prefix cache. A difference that points the same way in every pair
+is one between the clients; with eight pairs, noise alone would do that to a figure once in 128 times.
 """
 
 import json
