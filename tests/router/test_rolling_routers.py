@@ -67,11 +67,13 @@ class Service:
     routers: list[Router] = field(default_factory=list)
     seen: dict[str, float] = field(default_factory=dict)
     """When a router, by its host, last was ready."""
+    _looked: float = 0.0
+    """When the last round of probes began: a round that takes long makes no router unready."""
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
 
     @property
     def chosen(self) -> list[str]:
-        since = time.monotonic() - NOTICE_SECONDS
+        since = self._looked - NOTICE_SECONDS
         return [host for host, seen in self.seen.items() if seen > since]
 
     @asynccontextmanager
@@ -85,10 +87,12 @@ class Service:
     async def _probe(self) -> None:
         async with httpx.AsyncClient(timeout=5) as client:
             while True:
+                began = time.monotonic()
                 for one in self.routers:
                     with contextlib.suppress(httpx.TransportError):
                         if (await client.get(f"{one.url}/readyz")).status_code == 200:
                             self.seen[one.host] = time.monotonic()
+                self._looked = began
                 await asyncio.sleep(0.05)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
