@@ -16,9 +16,9 @@ from tandem_virtual.registry import AlreadyRegistered
 
 from tandem_router.access.options import access_of, access_options
 from tandem_router.limits.options import limit_options, limits_of
-from tandem_router.logs import configure
-from tandem_router.measures import LATENCY_MS
 from tandem_router.settings import Settings
+from tandem_router.telemetry.logs import configure
+from tandem_router.telemetry.measures import LATENCY_MS
 from tandem_router.virtual.models import RouterModels
 from tandem_router.virtual.settings import VirtualSettings
 

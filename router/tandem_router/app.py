@@ -25,11 +25,8 @@ from tandem_virtual.registry import Protocol
 from tandem_router.access.callers import CALLER, Refused
 from tandem_router.access.guard import Guard, Refusal
 from tandem_router.access.openapi import with_keys
-from tandem_router.clients import Message, Receive, Scope, Send
-from tandem_router.experiments.feedback import SCHEMA, Feedback
-from tandem_router.failures import RETRY_SECONDS, CallFailed
-from tandem_router.fleet import Service
-from tandem_router.inference import (
+from tandem_router.endpoints.feedback import SCHEMA, Feedback
+from tandem_router.endpoints.inference import (
     NO_STORE,
     SECURITY_HEADERS,
     Inference,
@@ -37,15 +34,18 @@ from tandem_router.inference import (
     request_id,
     request_id_headers,
 )
+from tandem_router.endpoints.metrics import CONTENT_TYPE, Exposition, RouterCollector
+from tandem_router.endpoints.openapi import with_inference
+from tandem_router.endpoints.relaying import ADMIN, Relay
+from tandem_router.endpoints.status import status
+from tandem_router.failures import RETRY_SECONDS, CallFailed
+from tandem_router.frontends.clients import Message, Receive, Scope, Send
+from tandem_router.frontends.parsing import FRONTENDS
+from tandem_router.frontends.shapes import is_anthropic
 from tandem_router.limits.limiter import GRANT
-from tandem_router.logs import Access
-from tandem_router.metrics import CONTENT_TYPE, Exposition, RouterCollector
-from tandem_router.openapi import with_inference
-from tandem_router.parsing import FRONTENDS
-from tandem_router.relaying import ADMIN, Relay
 from tandem_router.router import Router
-from tandem_router.shapes import is_anthropic
-from tandem_router.status import status
+from tandem_router.scheduling.fleet import Service
+from tandem_router.telemetry.logs import Access
 from tandem_router.virtual.admin import admin_paths
 from tandem_router.virtual.endpoint import Asgi
 from tandem_router.virtual.listed import Listed

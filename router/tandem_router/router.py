@@ -18,17 +18,17 @@ from tandem_router.access.following import Following
 from tandem_router.access.ring import KeyRing
 from tandem_router.discovery import Source
 from tandem_router.entropy import Pool
+from tandem_router.exchanges.shadowing import Copies
 from tandem_router.experiments.counting import Counting
-from tandem_router.experiments.shadowing import Copies
 from tandem_router.failures import CallFailed
-from tandem_router.fleet import Fleet
 from tandem_router.ids import ResponseIds
 from tandem_router.limits.limiter import Limiter
 from tandem_router.limits.shared import SharedBuckets
-from tandem_router.logs import AccessLog
-from tandem_router.measures import RouterMeasures
+from tandem_router.scheduling.fleet import Fleet
 from tandem_router.settings import Settings
-from tandem_router.tracing import Tracer
+from tandem_router.telemetry.logs import AccessLog
+from tandem_router.telemetry.measures import RouterMeasures
+from tandem_router.telemetry.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from types import FrameType
 import uvicorn
 
 from tandem_router.app import RouterApp
-from tandem_router.direct import DirectProtocol
 from tandem_router.discovery import Source
 from tandem_router.discovery.file import FileSource
 from tandem_router.discovery.nothing import NothingSource
+from tandem_router.frontends.direct import DirectProtocol
 from tandem_router.router import Router
 from tandem_router.settings import Settings
-from tandem_router.tracing import tracer
+from tandem_router.telemetry.tracing import tracer
 
 _log = logging.getLogger(__name__)
 

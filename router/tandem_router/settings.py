@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tandem_router.access.settings import AccessSettings
 from tandem_router.limits.settings import LimitSettings
-from tandem_router.measures import LATENCY_MS
+from tandem_router.telemetry.measures import LATENCY_MS
 from tandem_router.virtual.settings import VirtualSettings
 
 

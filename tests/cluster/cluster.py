@@ -65,8 +65,9 @@ class Cluster:
         """Makes one in which only restricted pods are admitted. What Kubernetes puts into each is there already."""
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        given = ("serviceaccount/default", "configmap/kube-root-ca.crt")
-        self.kubectl("wait", "-n", name, *given, "--for=create", "--timeout=30s")
+        for given in ("serviceaccount/default", "configmap/kube-root-ca.crt"):
+            # One at a time: of several that are not there yet kubectl makes one error, for which it does not wait.
+            self.kubectl("wait", "-n", name, given, "--for=create", "--timeout=90s")
 
     def get(self, *args: str, namespace: str = "default") -> Any:
         """An object (`"pod", "name"`), or a list of them (`"pods", "-l", "a=b"`), as parsed JSON."""

@@ -40,7 +40,7 @@ def lost_cancel() -> None:
 
 def swallowed_error() -> None:
     """A stream that fails midway ends as if nothing were wrong."""
-    from tandem_router.legs import Answer
+    from tandem_router.exchanges.legs import Answer
 
     def silent(self: Answer, failure: Any) -> None:
         if self.began:
@@ -52,7 +52,7 @@ def swallowed_error() -> None:
 
 def kept_place() -> None:
     """The router forgets to give every hundredth place back: seldom enough for calm weather to pass."""
-    from tandem_router.worker import Place
+    from tandem_router.scheduling.worker import Place
 
     close = Place.close
     count = itertools.count(1)
@@ -66,7 +66,7 @@ def kept_place() -> None:
 
 def forgotten_lease() -> None:
     """The router takes every twentieth lease for ended without saying so to its worker: only the TTL ends it."""
-    from tandem_router.worker import Lease
+    from tandem_router.scheduling.worker import Lease
 
     release = Lease.release
     count = itertools.count(1)

@@ -14,7 +14,7 @@ from tandem_api.experiments import on_challenger
 from tandem_api.inference_service.status import ExperimentState
 from tandem_operator.planning.experiments.conducting import RECORD
 from tandem_operator.planning.experiments.record import Record, load, replay
-from tandem_router.split import fnv1a_64
+from tandem_router.scheduling.split import fnv1a_64
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.cluster_node import ClusterNode

@@ -21,7 +21,7 @@ from tandem_router.discovery.file import FileSource
 from tandem_router.router import Router
 from tandem_router.serving import uvicorn_config
 from tandem_router.settings import Settings
-from tandem_router.tracing import NoTracer
+from tandem_router.telemetry.tracing import NoTracer
 
 from tests.router.fake_worker import FakeWorker, Script, decode_well, prefill_well
 

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tandem_api.topology import Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.__main__ import main
-from tandem_router.logs import JsonFormatter
-from tandem_router.measures import RATE_SECONDS, RECENT_SECONDS, Distribution, Rate, Recent
-from tandem_router.otel import OtlpTracer
+from tandem_router.telemetry.logs import JsonFormatter
+from tandem_router.telemetry.measures import RATE_SECONDS, RECENT_SECONDS, Distribution, Rate, Recent
+from tandem_router.telemetry.otel import OtlpTracer
 
 from tests.router.fake_worker import FakeCall, fail_with, hang, words
 from tests.router.house import CHAT, STREAM, OpenHouse, fake

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tandem_router.direct import DirectProtocol
+from tandem_router.frontends.direct import DirectProtocol
 
 from tests.router.fake_worker import FakeCall, decode_well, hang, words
 from tests.router.house import House, OpenHouse, fake

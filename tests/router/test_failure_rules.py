@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tandem_api.inference_service import RoutingSpec
 from tandem_proto.tandem.v1 import worker_pb2 as pb
-from tandem_router.clients import whole_events
-from tandem_router.tracing import NO_CONTEXT, NoTracer
+from tandem_router.frontends.clients import whole_events
+from tandem_router.telemetry.tracing import NO_CONTEXT, NoTracer
 
 from tests.router.fake_worker import FakeCall, Script, decode_well, fail_with, hang, prefill_well, words
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tandem_proto.protocol import MAX_MESSAGE_BYTES, PIECE_BYTES
 from tandem_proto.tandem.v1 import worker_pb2 as pb
-from tandem_router.outbox import Outbox
+from tandem_router.sessions.outbox import Outbox
 
 
 def drain(outbox: Outbox) -> list[pb.Upward]:

@@ -6,7 +6,7 @@ import pytest
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
-from tandem_router.exchange import REFUSALS
+from tandem_router.exchanges.exchange import REFUSALS
 
 from tests.router.fake_worker import FakeCall, decode_well, fail_with, prefill_well
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake, topology_of
@@ -182,7 +182,7 @@ async def test_a_worker_that_comes_serves_who_waits(open_house: OpenHouse) -> No
 async def test_a_request_asks_full_workers_only_so_often(
     open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tandem_router.worker.LONGEST_REFUSAL", 0.02)
+    monkeypatch.setattr("tandem_router.scheduling.worker.LONGEST_REFUSAL", 0.02)
     full = fake("prefill", "p0", fail_with(pb.OVERLOADED))
     async with open_house([full], [fake("decode", "d0")]) as h:
         answer = await h.chat()
@@ -194,8 +194,8 @@ async def test_a_request_asks_full_workers_only_so_often(
 async def test_who_waits_for_a_full_worker_keeps_no_place_from_others(
     open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tandem_router.worker.REFUSED_SECONDS", 1000.0)
-    monkeypatch.setattr("tandem_router.worker.LONGEST_REFUSAL", 1000.0)
+    monkeypatch.setattr("tandem_router.scheduling.worker.REFUSED_SECONDS", 1000.0)
+    monkeypatch.setattr("tandem_router.scheduling.worker.LONGEST_REFUSAL", 1000.0)
     full = fake("prefill", "p0", fail_with(pb.OVERLOADED))
     async with open_house([full], [fake("decode", "d0")]) as h:
         task = asking(h, 0)

@@ -16,7 +16,7 @@ from tandem_registry.app import Surroundings
 from tandem_registry.database import Database, database_url
 from tandem_registry.migrating import migrate
 from tandem_registry.settings import Settings
-from tandem_router import relaying
+from tandem_router.endpoints import relaying
 
 from tests.registry.house import House as Registry
 from tests.registry.house import listening

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tandem_proto.http2 import frames
-from tandem_router.rpc import Call, CallEnded, open_call
+from tandem_router.sessions.rpc import Call, CallEnded, open_call
 
 METHOD = "/test.Service/Session"
 LARGEST = 2**20
@@ -198,7 +198,7 @@ async def test_a_peer_that_speaks_something_else_is_left(said):
 
 
 async def test_a_peer_that_says_nothing_any_more_is_left(monkeypatch):
-    monkeypatch.setattr("tandem_router.rpc.call._BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("tandem_router.sessions.rpc.call._BEAT_SECONDS", 0.05)
     asked = bytearray()
 
     async def silent(reader, writer) -> None:

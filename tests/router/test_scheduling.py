@@ -14,11 +14,11 @@ from tandem_api.inference_service import RoutingSpec
 from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes, WorkerEndpoint
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.failures import CallFailed
-from tandem_router.pairing import Demand, Grant, NoWorker, Pairing, Revision
-from tandem_router.policies import policy
-from tandem_router.prefixes import PIECE, PrefixIndex
-from tandem_router.queueing import Queue, Room
-from tandem_router.worker import Worker
+from tandem_router.scheduling.pairing import Demand, Grant, NoWorker, Pairing, Revision
+from tandem_router.scheduling.policies import policy
+from tandem_router.scheduling.prefixes import PIECE, PrefixIndex
+from tandem_router.scheduling.queueing import Queue, Room
+from tandem_router.scheduling.worker import Worker
 
 from tests.router.fake_worker import fail_with, hang
 from tests.router.house import CHAT, MODEL, STREAM, OpenHouse, fake, until

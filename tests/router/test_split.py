@@ -4,7 +4,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tandem_router.split import BUCKETS, Share, choose, effective, fnv1a_64
+from tandem_router.scheduling.split import BUCKETS, Share, choose, effective, fnv1a_64
 
 
 def always(_: str) -> bool:

@@ -12,8 +12,8 @@ from tandem_router.access.callers import CALLER, Caller, Refused, presented, una
 from tandem_router.access.ring import KeyRing
 from tandem_router.access.scopes import EVERYTHING, needed
 from tandem_router.access.settings import AccessSettings
-from tandem_router.clients import Receive, Scope, Send
-from tandem_router.shapes import is_anthropic
+from tandem_router.frontends.clients import Receive, Scope, Send
+from tandem_router.frontends.shapes import is_anthropic
 
 REGISTRY: Final = "/admin/"
 """Paths of the registry, which knows best what a service may do there."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tandem_router.experiments.counting import Counting, Seen
 from tandem_router.ids import Origin
-from tandem_router.record import Record
+from tandem_router.telemetry.record import Record
 
 
 @dataclass(frozen=True, slots=True)

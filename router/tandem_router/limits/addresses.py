@@ -7,7 +7,7 @@ not trusted; everything left of that is what somebody claims.
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from tandem_router.clients import Scope
+from tandem_router.frontends.clients import Scope
 from tandem_router.limits.settings import Network
 
 Address = IPv4Address | IPv6Address

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tandem_router.access.callers import Caller, Refused
-from tandem_router.clients import Headers, Scope
+from tandem_router.frontends.clients import Headers, Scope
+from tandem_router.frontends.parsing import BYTES_PER_TOKEN
+from tandem_router.frontends.shapes import is_anthropic
 from tandem_router.limits.addresses import client_of
 from tandem_router.limits.buckets import Buckets, Draw, Drawn, missing, until_full
 from tandem_router.limits.settings import LimitSettings
 from tandem_router.limits.shared import Away, SharedBuckets
-from tandem_router.parsing import BYTES_PER_TOKEN
-from tandem_router.shapes import is_anthropic
 
 GRANT: Final = "tandem.grant"
 """Member of an ASGI scope: what the limits let it have; not there where there are none for it."""

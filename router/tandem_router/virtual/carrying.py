@@ -11,10 +11,10 @@ from typing import Final
 from tandem_api.openai.answers import JSON_TYPE, STREAM_TYPE
 from tandem_virtual.outcomes import Dropped, Lost, Streamed, Whole, stream_of
 
-from tandem_router.clients import SEND_SECONDS, Message, Receive, Scope, Send
-from tandem_router.direct import EXTENSION
 from tandem_router.failures import CallFailed
-from tandem_router.shapes import Shape
+from tandem_router.frontends.clients import SEND_SECONDS, Message, Receive, Scope, Send
+from tandem_router.frontends.direct import EXTENSION
+from tandem_router.frontends.shapes import Shape
 
 Work = Callable[[], Awaitable[None]]
 

@@ -23,7 +23,7 @@ from tandem_api.openai.answers import JSON_TYPE
 from tandem_api.openai.errors import error_body
 from tandem_virtual.delaying import MODEL, PATHS, DelayProvider, DelaySpec
 
-from tandem_router.clients import Receive, Scope, Send
+from tandem_router.frontends.clients import Receive, Scope, Send
 from tandem_router.virtual.carrying import carry_out, until_gone
 
 SEEN: Final = "/seen"

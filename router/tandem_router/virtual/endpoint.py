@@ -9,12 +9,12 @@ from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_virtual.answering import Models, unknown
 from tandem_virtual.outcomes import Forwarded, Outcome, Whole
 
-from tandem_router.clients import Receive, Scope, Send
-from tandem_router.direct import EXTENSION
+from tandem_router.endpoints.inference import read_body
 from tandem_router.failures import CallFailed
-from tandem_router.inference import read_body
+from tandem_router.frontends.clients import Receive, Scope, Send
+from tandem_router.frontends.direct import EXTENSION
+from tandem_router.frontends.shapes import AnthropicShape, OpenAiShape, ResponsesShape, Shape
 from tandem_router.router import Router
-from tandem_router.shapes import AnthropicShape, OpenAiShape, ResponsesShape, Shape
 from tandem_router.virtual.carrying import Carried, replayed, respond, until_gone
 from tandem_router.virtual.models import RouterModels
 

@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 from tandem_virtual.answering import Models
 
-from tandem_router.clients import Receive, Scope, Send
-from tandem_router.direct import EXTENSION, body_at_hand
+from tandem_router.endpoints.inference import read_body
 from tandem_router.failures import CallFailed
-from tandem_router.inference import read_body
+from tandem_router.frontends.clients import Receive, Scope, Send
+from tandem_router.frontends.direct import EXTENSION, body_at_hand
 from tandem_router.settings import Settings
 from tandem_router.virtual.carrying import replayed
 from tandem_router.virtual.endpoint import Asgi, VirtualEndpoint

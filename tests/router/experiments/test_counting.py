@@ -8,7 +8,7 @@ from tandem_api.experiments import ArmCounts, on_challenger, rules, sampled
 from tandem_api.inference_service.experiment import Criterion
 from tandem_router.experiments.counting import Counting, Seen
 from tandem_router.experiments.quantiles import FIRST
-from tandem_router.split import Share, choose, fnv1a_64
+from tandem_router.scheduling.split import Share, choose, fnv1a_64
 
 ERRORS = Criterion(metric="errorRate")
 TTFT = Criterion(metric="ttft", tolerate={"relative": "10%"})

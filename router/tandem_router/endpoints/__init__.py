@@ -1,0 +1,1 @@
+"""The paths of a router, each read once and handed on."""

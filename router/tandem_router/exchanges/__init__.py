@@ -1,0 +1,1 @@
+"""A request on its way: the order of its steps, and its parts at the workers."""

@@ -1,0 +1,1 @@
+"""What a router says of itself: logs, counters and traces."""
