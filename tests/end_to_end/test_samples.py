@@ -69,6 +69,7 @@ ELSEWHERE = {
     *("HOME", "TMPDIR"),  # mounts
     *("XDG_CACHE_HOME", "TANDEM_CACHE"),  # the user's caches, where a cluster has claims
     *("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBERNETES_SERVICE_PORT_HTTPS"),  # discovery
+    "TANDEM_REGISTRY_URL",  # discovery: a laptop always has a registry, and tells all its pods where
     *("GRPC_VERBOSITY", "PYTHONDONTWRITEBYTECODE", "LC_CTYPE"),  # of what starts it, where images have their own
 }
 """Variables that may differ between a cluster and a laptop, beside those that the laptop's user has set anyway."""
