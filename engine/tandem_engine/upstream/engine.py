@@ -19,15 +19,15 @@ from tandem_api.inference_service.upstream import UpstreamSpec
 from tandem_api.openai.answers import JSON_TYPE, STREAM_TYPE
 from tandem_api.worker import WorkerConfig
 from tandem_proto.protocol import PIECE_BYTES
-from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
-from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply
+from tandem_engine.engine import Call, Counters, Outcome, Reply
 from tandem_engine.errors import CallError, InvalidRequest, Unavailable
 from tandem_engine.upstream.answers import Answering
 from tandem_engine.upstream.endpoints import Endpoint, choose, endpoints_of, probe_all
 from tandem_engine.upstream.failures import Refused, refused, silent, unreachable
 from tandem_engine.upstream.requests import Asked, read
+from tandem_engine.without_kv import WithoutKv, facts_without_kv
 
 MAX_ERROR: Final = 64 * 1024
 """Bytes that are read of an error."""
@@ -36,7 +36,7 @@ MAX_ANSWER: Final = 64 * 2**20
 log = logging.getLogger(__name__)
 
 
-class UpstreamEngine:
+class UpstreamEngine(WithoutKv):
     """An `Engine` of a decode worker; prompts are computed by the servers it asks.
 
     Args:
@@ -75,14 +75,7 @@ class UpstreamEngine:
         self._calls = self._retries = self._failures = 0
         self._open = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
-        self.facts = Facts(
-            name="upstream",
-            layout=kv_pb2.KvLayout(),
-            max_model_len=0,
-            max_running=spec.max_in_flight,
-            total_blocks=0,
-            max_staged_bytes=0,
-        )
+        self.facts = facts_without_kv("upstream", spec.max_in_flight)
 
     @classmethod
     def from_config(cls, config: WorkerConfig) -> Self:
@@ -127,15 +120,6 @@ class UpstreamEngine:
         if not any(endpoint.up for endpoint in self._endpoints):
             why = "; ".join(f"{endpoint.spec.label}: {endpoint.why}" for endpoint in self._endpoints)
             raise Unavailable(f"no upstream can be asked: {why}")
-
-    async def prefill(self, call: Call) -> Outcome:
-        raise InvalidRequest("this worker computes no KV")
-
-    async def hand_on(self, lease: bytes) -> kv_pb2.KvHandle:
-        raise Unavailable("this worker holds no KV for others")
-
-    def release(self, lease: bytes) -> None:
-        """There are no leases."""
 
     async def generate(self, call: Call, reply: Reply) -> Outcome:
         """See `Engine.generate`."""

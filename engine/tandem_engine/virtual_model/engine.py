@@ -19,7 +19,6 @@ from tandem_api.surfaces import Chat, Messages, Responses, Surface
 from tandem_api.virtual_models import as_declared
 from tandem_api.worker import WorkerConfig
 from tandem_proto.protocol import PIECE_BYTES
-from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_virtual.answering import Answering
 from tandem_virtual.building import build
@@ -29,9 +28,10 @@ from tandem_virtual.models import VirtualModel
 from tandem_virtual.outcomes import Dropped, Forwarded, Lost, Streamed, Whole, stream_of
 from tandem_virtual.registry import Protocol, Registries
 
-from tandem_engine.engine import Call, Counters, Facts, Outcome, Reply, say_json
-from tandem_engine.errors import CallError, InvalidRequest, Unavailable
+from tandem_engine.engine import Call, Counters, Outcome, Reply, say_json
+from tandem_engine.errors import CallError, InvalidRequest
 from tandem_engine.virtual_model.failures import as_error
+from tandem_engine.without_kv import WithoutKv, facts_without_kv
 
 SLOTS: Final = 4096
 """Calls at once: they wait, and compute nothing."""
@@ -44,7 +44,7 @@ _SURFACES: Final[Mapping["pb.Api.ValueType", Surface]] = {
 _CUT: Final = "this virtual model breaks its answer off on purpose"
 
 
-class VirtualModelEngine:
+class VirtualModelEngine(WithoutKv):
     """An `Engine` of a decode worker: there is no KV to compute.
 
     Args:
@@ -66,14 +66,7 @@ class VirtualModelEngine:
         self._answering = Answering(now, lambda: secrets.token_hex(12))
         self._sleep = sleep
         self._running = 0
-        self.facts = Facts(
-            name="virtualModel",
-            layout=kv_pb2.KvLayout(),
-            max_model_len=0,
-            max_running=SLOTS,
-            total_blocks=0,
-            max_staged_bytes=0,
-        )
+        self.facts = facts_without_kv("virtualModel", SLOTS)
 
     @classmethod
     def from_config(cls, config: WorkerConfig) -> Self:
@@ -102,15 +95,6 @@ class VirtualModelEngine:
 
     async def check(self) -> None:
         """It can always answer."""
-
-    async def prefill(self, call: Call) -> Outcome:
-        raise InvalidRequest("this worker computes no KV")
-
-    async def hand_on(self, lease: bytes) -> kv_pb2.KvHandle:
-        raise Unavailable("this worker holds no KV for others")
-
-    def release(self, lease: bytes) -> None:
-        """There are no leases."""
 
     async def generate(self, call: Call, reply: Reply) -> Outcome:
         """See `Engine.generate`."""
