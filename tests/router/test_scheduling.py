@@ -157,6 +157,20 @@ async def test_a_short_uncached_prompt_runs_at_decode_alone() -> None:
     assert cached.whole_reason == "short"
 
 
+async def test_a_short_request_goes_to_a_decode_worker_alone_and_is_counted(open_house: OpenHouse) -> None:
+    long = {**CHAT, "messages": [{"role": "user", "content": "Hello? " * 200}]}
+    routing = RoutingSpec(disaggregate_from=100)
+    async with open_house([fake("prefill", "p0")], [fake("decode", "d0")], routing=routing) as h:
+        assert (await h.chat()).status_code == 200
+        assert not h.prefill[0].calls
+        assert h.decode[0].calls[0].submit.whole_reason == "short"
+        name = 'tandem_router_kv_outcomes_total{outcome="whole",reason="short",service="default/m",version="v1"}'
+        assert await h.metric(name) == 1
+        assert (await h.chat(long)).status_code == 200
+        assert len(h.prefill[0].calls) == 1
+        assert h.decode[0].calls[1].submit.HasField("kv")
+
+
 def test_the_prefix_index_knows_common_beginnings_and_stays_bounded() -> None:
     index = PrefixIndex(capacity=8)
     index.add(b"a" * PIECE * 4)
