@@ -1,6 +1,7 @@
 """The `tandem` command. Each of its commands is imported when it is called, so that none waits for the others."""
 
 import os
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
 
@@ -35,6 +36,14 @@ class Lazy(click.Group):
             return None
         command: click.Command = import_module(f"tandem_cli.commands.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # Click would look for what was meant among the commands that are loaded: none.
+        if args[0] not in COMMANDS and (near := get_close_matches(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(map(repr, near))}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

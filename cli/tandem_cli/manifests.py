@@ -1,8 +1,9 @@
 """Manifest files as commands take them: several of them, with one text for all that is wrong."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from tandem_api.inference_service import InferenceService
@@ -11,9 +12,11 @@ from tandem_api.ownership import Claim, taken
 
 from tandem_cli.failing import Failed
 
+_STDIN: Final = Path("-")
+
 
 def load_files(files: Sequence[Path]) -> list[InferenceService]:
-    """The services of all files, in order.
+    """The services of all files, in order; `-` is standard input.
 
     Raises:
         Failed: with all problems of all files, one a line; or two services claim one name.
@@ -22,7 +25,7 @@ def load_files(files: Sequence[Path]) -> list[InferenceService]:
     problems: list[str] = []
     for file in files:
         try:
-            services += load(file)
+            services += load(_standard_input(), "standard input") if file == _STDIN else load(file)
         except ManifestError as error:
             problems.append(str(error))
         except OSError as error:
@@ -31,6 +34,10 @@ def load_files(files: Sequence[Path]) -> list[InferenceService]:
         raise Failed("\n".join(problems), "`tandem crd` has every field; README.md the smallest manifest")
     _check_names(services)
     return services
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode(errors="replace")
 
 
 def _check_names(services: Sequence[InferenceService]) -> None:
@@ -51,6 +58,7 @@ def files_option(*, required: bool, default: str = "") -> Callable[[Callable[...
         "files",
         multiple=True,
         required=required,
-        type=click.Path(dir_okay=False, path_type=Path),
-        help=f"A manifest of InferenceServices; may be given several times.{default and f' Default: {default}.'}",
+        type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+        help="A manifest of InferenceServices, - for standard input; may be given several times."
+        f"{default and f' Default: {default}.'}",
     )

@@ -41,9 +41,11 @@ async def client_of(url: str, key: str = "") -> AsyncIterator[httpx.AsyncClient]
         parsed = httpx.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise Failed(f"{url!r} is no URL of a router", "give one such as http://127.0.0.1:8080")
+    # The base URL that OpenAI's clients take is good, too.
+    base = url.rstrip("/").removesuffix("/v1")
     timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
     try:
-        async with httpx.AsyncClient(base_url=url.rstrip("/"), headers=bearer(key), timeout=timeout) as client:
+        async with httpx.AsyncClient(base_url=base, headers=bearer(key), timeout=timeout) as client:
             yield client
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise Failed(

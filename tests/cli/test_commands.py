@@ -56,6 +56,11 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert call("serve").exit_code == 2
 
 
+def test_a_command_that_is_misspelt_is_guessed() -> None:
+    result = call("stauts")
+    assert (result.exit_code, "Did you mean 'status'?" in result.output) == (2, True)
+
+
 def test_validate_says_what_is_there(tmp_path: Path) -> None:
     result = call("validate", "-f", manifest(tmp_path, GOOD))
     assert result.output == "default/smollm2: model smollm2, versions v1, prefill 1, decode 2: ok\n"
@@ -73,6 +78,13 @@ def test_validate_says_what_is_wrong_and_where_in_every_file(tmp_path: Path) -> 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     result = call("plan", "-f", tmp_path / "none.yaml")
     assert (result.exit_code, "none.yaml: No such file or directory" in result.output) == (1, True)
+
+
+def test_a_manifest_may_come_by_standard_input() -> None:
+    result = CliRunner().invoke(main, ["validate", "-f", "-"], input=GOOD)
+    assert result.output == "default/smollm2: model smollm2, versions v1, prefill 1, decode 2: ok\n"
+    result = CliRunner().invoke(main, ["validate", "-f", "-"], input=BAD)
+    assert "standard input:8:22: spec.decode.replicas" in result.output
 
 
 def test_two_services_of_one_model_name_are_refused(tmp_path: Path) -> None:
@@ -132,6 +144,22 @@ def test_up_without_vllm_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.exit_code == 1
     assert "vLLM is not installed" in result.output
     assert "tandem up --engine virtual" in result.output
+
+
+def test_up_without_its_extras_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem_cli.planning.find_spec", lambda name: None)
+    result = call("up", "--engine", "virtual", "--port", "0")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: what workers and the router need is not installed in this Python environment\n"
+        "What to do: install it: pip install 'tandem-serving[router,worker]'\n"
+    )
+
+
+def test_up_says_what_is_wrong_with_a_manifest_and_nothing_else(tmp_path: Path) -> None:
+    result = call("up", "-f", manifest(tmp_path, BAD), "--engine", "virtual")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
 
 
 def test_up_says_that_a_port_is_taken() -> None:

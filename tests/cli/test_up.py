@@ -89,6 +89,11 @@ def test_models_lists_the_names_that_clients_use(up: Up) -> None:
     assert [model["id"] for model in listed["data"]] == ["alpha", "beta-model"]
 
 
+def test_the_base_url_of_openais_clients_is_taken_too(up: Up) -> None:
+    assert tandem("models", "--url", f"{up.url}/v1").stdout.split() == ["alpha", "beta-model"]
+    assert tandem("status", "--url", f"{up.url}/v1/").stdout.startswith("SERVICE")
+
+
 def test_chat_prints_the_answer_alone_and_its_account_beside_it(up: Up) -> None:
     result = tandem("chat", "Why?", "--max-tokens", "7", "--seed", "1", TANDEM_URL=up.url)
     assert (result.returncode, len(result.stdout.split())) == (0, 7)

@@ -32,7 +32,7 @@ def command(question: str, engine: str | None, **given: Any) -> None:
 
 async def _demo(question: str, virtual: bool, given: dict[str, Any]) -> None:
     accounts: list[Account] = []
-
+    plans = make_plans((), virtual=virtual)
     settings = settings_of(**given)
 
     async def use(platform: Platform) -> None:
@@ -48,7 +48,7 @@ async def _demo(question: str, virtual: bool, given: dict[str, Any]) -> None:
         click.echo()
         click.echo(accounts[0].line())
 
-    if not await serve(make_plans((), virtual=virtual), settings, use):
+    if not await serve(plans, settings, use):
         raise SystemExit(_INTERRUPTED)
     timing = accounts[0].timing
     if not timing.transferred:

@@ -37,8 +37,9 @@ def command(files: tuple[Path, ...], engine: str | None, **given: Any) -> None:
 
 
 async def _up(files: tuple[Path, ...], virtual: bool, given: dict[str, Any]) -> None:
+    plans = make_plans(files, virtual=virtual)
     settings = replace(settings_of(**given), registry=registry_installed())
-    await serve(make_plans(files, virtual=virtual), settings, _until_asked)
+    await serve(plans, settings, _until_asked)
 
 
 async def _until_asked(platform: Platform) -> None:
