@@ -22,8 +22,8 @@ spec:
   versions:
     - {name: v1, weight: 90, engine: {type: virtual}}
     - {name: v2, weight: 10, engine: {type: virtual}}
-  prefill: {replicas: 1}
-  decode: {replicas: 2}
+  prefill: {replicas: 1, resources: {limits: {nvidia.com/gpu: 1}}}
+  decode: {replicas: 2, resources: {limits: {nvidia.com/gpu: 2}}}
 ---
 apiVersion: tandem.dev/v1alpha1
 kind: InferenceService
@@ -70,7 +70,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("up")
-    with tandem_up(folder, "-f", manifest(folder, TWO_MODELS)) as running:
+    with tandem_up(folder, "-f", manifest(folder, TWO_MODELS), "--gpus", "0,1,2,3,4,5,6,7,8,GPU-9") as running:
         yield running
 
 
@@ -81,6 +81,22 @@ def test_the_table_has_every_version_with_its_workers(up: Up) -> None:
         "        alpha   v2 10 %  prefill 1/1  decode 2/2   kv grpc",
         "        beta    v1       decode 1/1                aggregated",
     ]
+
+
+def test_every_worker_sees_the_gpus_that_it_was_dealt_and_no_others(up: Up) -> None:
+    tree = psutil.Process(up.process.pid).children(recursive=True)
+    workers = [
+        one.environ() for one in tree if one.cmdline()[1:3] in (["-m", "tandem_prefill"], ["-m", "tandem_decode"])
+    ]
+    assert {worker["POD_NAME"]: worker["CUDA_VISIBLE_DEVICES"] for worker in workers} == {
+        "alpha-v1-prefill-0": "0",
+        "alpha-v1-decode-0": "1,2",
+        "alpha-v1-decode-1": "3,4",
+        "alpha-v2-prefill-0": "5",
+        "alpha-v2-decode-0": "6,7",
+        "alpha-v2-decode-1": "8,GPU-9",
+        "beta-v1-decode-0": "",
+    }
 
 
 def test_models_lists_the_names_that_clients_use(up: Up) -> None:
