@@ -106,7 +106,7 @@ def version_text(version: Version) -> str:
             "content": _content(version),
             "digest": version.digest or "",
             "format": version.format,
-            "engine": _pairs(version.engine) if version.engine else "",
+            "engine": " ".join(version.engine.args),
             "labels": _pairs(version.labels) if version.labels else "",
             "metrics": _pairs(version.metrics) if version.metrics else "",
             "description": version.description,

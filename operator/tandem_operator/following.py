@@ -164,7 +164,7 @@ class Following:
                 return None
             return Resolution(error=f"The registry can't be asked what {source} is: {why}.")
         self._heard[source] = now
-        return Resolution(answer.uri, registered=f"{answer.model}/{answer.version}")
+        return Resolution(answer.uri, registered=f"{answer.model}/{answer.version}", args=answer.engine.args)
 
     # ---- what is in use
 

@@ -54,7 +54,7 @@ class Versions:
                 artifact=given.artifact,
                 digest=digest,
                 format=form or "safetensors",
-                engine=given.engine,
+                engine=given.engine.model_dump(mode="json"),
                 labels=given.labels,
                 metrics=given.metrics,
                 description=given.description,

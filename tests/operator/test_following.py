@@ -1,5 +1,6 @@
 """Versions whose source is the registry's: what they run, what is asked, and what is said when another is activated."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from tandem_api.inference_service import InferenceService
 from tandem_api.inference_service.status import Condition
 from tandem_operator.planning import Installation, Observed, Peer, Plan, Policies, Settings, plan
 from tandem_operator.planning.observed import Deployment, Resolution
+from tandem_operator.planning.pods import CONFIG_FILE
 
 from tests.operator.making import service, version
 
@@ -169,6 +171,39 @@ def test_a_registered_version_whose_content_is_on_a_branch_is_one_commit_for_goo
     later = planned(asked(), {**registry, branch: Resolution(f"hf://org/name@{'b' * 40}")}, made)
     assert not deployments(later)
     assert later.resolve == ()
+
+
+def brought(number: int, *args: str) -> dict[str, Resolution]:
+    """As `stands_for`, of a version that brings arguments along."""
+    return {SOURCE: Resolution(pinned(number), registered=f"qwen3/v{number}", args=args)}
+
+
+def engine_args(made: Plan) -> set[tuple[str, ...]]:
+    """What the engines of the Deployments that are made are told."""
+    configs = [json.loads(one["data"][CONFIG_FILE]) for one in made.apply if one["kind"] == "ConfigMap"]
+    return {tuple(config["engine"]["args"]) for config in configs}
+
+
+def test_a_registered_version_brings_arguments_along_and_the_manifests_own_win() -> None:
+    wanted = asked(engine={"args": ["--seed=2"]})
+    made = planned(wanted, brought(1, "--max-model-len=8192", "--seed=1"))
+    assert engine_args(made) == {("--max-model-len=8192", "--seed=1", "--seed=2")}
+    assert state(made).revisions[0].registered_args == ("--max-model-len=8192", "--seed=1")
+    assert state(made).revision != state(planned(wanted, stands_for(1))).revision
+
+
+def test_arguments_that_were_brought_along_hold_while_the_registry_is_away() -> None:
+    first = planned(asked(), brought(1, "--seed=1"))
+    lost = Observed(sources=AWAY)
+    again = plan(asked().model_copy(update={"status": first.status}), lost, 1000.0, Installation(SETTINGS))
+    assert engine_args(again) == {("--seed=1",)}, "a deleted Deployment is made as it was"
+    changed = asked(engine={"args": ["--max-num-seqs=4"]})
+    assert engine_args(planned(changed, AWAY, first)) == {("--seed=1", "--max-num-seqs=4")}
+
+
+def test_workers_of_a_version_that_is_as_it_was_stay_though_its_arguments_are_not_recorded() -> None:
+    first = planned(asked(), stands_for(1))
+    assert not deployments(planned(asked(), brought(1, "--seed=1"), first))
 
 
 def test_virtual_engines_follow_a_registry_where_there_is_one() -> None:

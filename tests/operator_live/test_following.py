@@ -100,12 +100,13 @@ async def test_an_activation_and_a_rollback_are_told_as_they_happen(registry: Ho
 
 async def test_a_version_of_the_repository_is_pinned_by_its_digest(registry: House, key: Path) -> None:
     made = registry.artifact("acme/qwen3")
-    registry.post("registry/models/qwen3/versions", name="v3", artifact="acme/qwen3")
+    brought = ["--max-model-len=8192"]
+    registry.post("registry/models/qwen3/versions", name="v3", artifact="acme/qwen3", engine={"args": brought})
     source = "registry://qwen3/v3"
     async with following(registry.url, key) as seen:
         seen.following.want(LLAMA, "u1", [source], [])
         pinned = f"{source}?{made['digest'].replace(':', '=')}"
-        assert await seen.next(source) == Resolution(pinned, registered="qwen3/v3")
+        assert await seen.next(source) == Resolution(pinned, registered="qwen3/v3", args=tuple(brought))
 
 
 async def test_what_the_registry_refuses_is_told_in_its_own_words(registry: House, key: Path) -> None:

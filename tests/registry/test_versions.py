@@ -46,6 +46,8 @@ def test_a_version_cannot_be_registered_twice_nor_as_active(house: House) -> Non
         {"source": "registry://llama/v1"},
         {"source": "hf://org/x", "metrics": {"x": "NaN"}},
         {"source": "hf://org/x", "digest": "4f0c"},
+        {"source": "hf://org/x", "engine": {"args": ["--model=other"]}},
+        {"source": "hf://org/x", "engine": {"type": "virtual"}},
         {"artifact": "not/there"},
     ],
 )

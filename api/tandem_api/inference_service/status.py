@@ -56,6 +56,8 @@ class RevisionState(Spec):
     """The source that its workers serve, resolved once."""
     registered: Word = ""
     """The registered version that it is, as name/version; empty: its source is none of the registry's."""
+    registered_args: Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)] = ()
+    """Arguments of the engine that the registered version brings along; the manifest's own follow them, and so win."""
 
 
 class VersionState(Spec):

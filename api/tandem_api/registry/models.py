@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
+from tandem_api.inference_service.arguments import Arguments
 from tandem_api.inference_service.base import invalid
 from tandem_api.inference_service.source import SourceUri
 from tandem_api.registry.base import Answer, ArtifactId, Digest, Label, Name, Note, Request
@@ -40,6 +41,13 @@ class Model(Answer):
     created_by: str
 
 
+class EngineDefaults(Request):
+    """What the `engine` of every service that runs a version has, where the service does not say otherwise."""
+
+    args: Arguments = ()
+    """Arguments of `vllm serve`. A service's own come after them, and so win."""
+
+
 class NewVersion(Request):
     """POST /admin/v1/registry/models/{name}/versions: content is either somewhere else or in the repository."""
 
@@ -52,8 +60,7 @@ class NewVersion(Request):
     """Of the content. Of an artifact it follows from its files, and has to agree if it is given."""
     format: Format | None = None
     """None: an artifact's own; else safetensors."""
-    engine: dict[Label, JsonValue] = Field(default_factory=dict, max_length=64)
-    """Defaults for the `engine` of services that run it."""
+    engine: EngineDefaults = EngineDefaults()
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=64)
     metrics: dict[Label, _Number] = Field(default_factory=dict, max_length=256)
     description: Note = ""
@@ -77,7 +84,7 @@ class Version(Answer):
     artifact: str | None
     digest: str | None
     format: Format
-    engine: dict[str, JsonValue]
+    engine: EngineDefaults
     labels: dict[str, str]
     metrics: dict[str, float]
     description: str
@@ -150,6 +157,6 @@ class Resolution(Answer):
     """Where the content is; None: in the repository."""
     digest: str | None
     format: Format
-    engine: dict[str, JsonValue]
+    engine: EngineDefaults
     artifact: Artifact | None
     """The files in the repository."""

@@ -201,6 +201,7 @@ def _revision(course: Course, name: str, traffic: bool) -> RevisionState:
             image=effective.image,
             source=effective.source or "",
             registered=course.pinned.registered,
+            registered_args=course.pinned.args,
         )
     known = next((one for one in course.last.revisions if one.name == name), None) if course.last else None
     if known is not None:

@@ -138,6 +138,8 @@ class Resolution:
     """Why it can't be told, for people. The hub's then stands as it is written; the registry's as it was before."""
     registered: str = ""
     """The registered version that it is, as NAME/VERSION, where the registry knows it."""
+    args: tuple[str, ...] = ()
+    """Arguments of the engine that the registered version brings along."""
 
 
 @dataclass(frozen=True, slots=True)

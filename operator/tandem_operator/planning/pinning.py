@@ -6,7 +6,8 @@ and whoever goes back to a former spec goes back to the very workers that still 
 
 `registry://NAME` asks for whatever is active. It is read as the registered version that it stands for at this moment:
 another one being activated is another thing being asked for, and so a rollout. While the registry can't be asked, it is
-what it was when last asked.
+what it was when last asked. A registered version brings arguments of the engine along; as it never changes, neither do
+they.
 """
 
 import re
@@ -37,6 +38,8 @@ class Pinned:
     """A hash of what was asked for."""
     registered: str = ""
     """The registered version that it is, as NAME/VERSION; empty: its source is none of the registry's."""
+    args: tuple[str, ...] = ()
+    """Of the engine, that the registered version brings along."""
     doubt: str = ""
     """Why the source could not be pinned, or not be followed further, if so."""
 
@@ -71,19 +74,24 @@ def pin(
         registered = _named(source)
     asked = revision_of(resolve(service, version, _AS_ASKED, source=source))
     if state := _remembered(asked, last):
-        effective = resolve(service, version, settings, source=state.source or None, image=state.image or None)
-        return Pinned(effective, state.name, asked, registered, doubt)
+        args = state.registered_args
+        effective = resolve(
+            service, version, settings, source=state.source or None, image=state.image or None, args=args
+        )
+        return Pinned(effective, state.name, asked, registered, args, doubt)
+    args = ()
     if version.source is not None and followed(version, settings):
-        source = _content(registered, last) or (answer.resolved if answer is not None else None)
-        if source is None:
+        content = _content(registered, last, answer)
+        if content is None:
             return Unknown(version.source, error=doubt)
+        source, args = content
     if source is not None and version.engine.fetches and _moves(source):
         if source not in sources:
             return Unknown(source, Resolve(source, version.source_secret.name if version.source_secret else None))
         found = sources[source]
         source, doubt = found.resolved or source, found.error
-    effective = resolve(service, version, settings, source=source)
-    return Pinned(effective, revision_of(effective), asked, registered, doubt)
+    effective = resolve(service, version, settings, source=source, args=args)
+    return Pinned(effective, revision_of(effective), asked, registered, args, doubt)
 
 
 def followed(version: VersionSpec, settings: Settings) -> bool:
@@ -114,10 +122,16 @@ def _stands_for(source: str, answer: Resolution | None, last: VersionState | Non
     return _named(source) or recorded, error
 
 
-def _content(registered: str, last: VersionState | None) -> str | None:
-    """Where a registered version's content is: that never changes, so what any of its revisions has holds."""
-    known = last.revisions if last is not None else ()
-    return next((one.source for one in known if one.registered == registered and one.source), None)
+def _content(
+    registered: str, last: VersionState | None, answer: Resolution | None
+) -> tuple[str, tuple[str, ...]] | None:
+    """Where a registered version's content is, and its arguments: what any of its revisions has holds for good."""
+    for one in last.revisions if last is not None else ():
+        if one.registered == registered and one.source:
+            return one.source, one.registered_args
+    if answer is None or answer.resolved is None:
+        return None
+    return answer.resolved, answer.args
 
 
 def _moves(source: str) -> bool:

@@ -69,6 +69,7 @@ def resolve(
     *,
     source: str | None = None,
     image: str | None = None,
+    args: tuple[str, ...] = (),
 ) -> EffectiveVersion:
     """Applies a version's overrides and the installation's defaults.
 
@@ -78,6 +79,7 @@ def resolve(
         settings: The installation's; default: as if nothing had been set.
         source: What the version's source was resolved to (one commit, one registered version).
         image: What the version's image was resolved to, where a former decision has to stand.
+        args: Of the engine, that its registered version brings along: the manifest's own follow, and so win.
     """
     settings = settings or Settings()
     decode = merged(service.spec.decode, version.decode)
@@ -90,7 +92,7 @@ def resolve(
         version=version.name,
         source=source or version.source,
         source_secret=version.source_secret.name if version.source_secret else None,
-        engine=version.engine,
+        engine=version.engine.model_copy(update={"args": (*args, *version.engine.args)}),
         image=version.image or image or default_image,
         image_pull_policy=version.image_pull_policy,
         kv_transfer=service.spec.kv_transfer,
