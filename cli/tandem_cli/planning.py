@@ -7,13 +7,12 @@ from pathlib import Path
 
 from tandem_operator.planning import ServicePlan, plan_services, rehearse
 
+from tandem_cli.extras import need
 from tandem_cli.failing import Failed
 from tandem_cli.manifests import load_files
-from tandem_cli.platform.failing import PARTS_HINT, VLLM_HINT
+from tandem_cli.platform.failing import VLLM_HINT
 
 DEMO = Path(__file__).with_name("demo.yaml")
-_PARTS = {"grpc_reflection": "workers", "fastapi": "the router"}
-"""Modules that extras of the distribution bring, and what needs them."""
 
 
 def make_plans(files: Sequence[Path], *, virtual: bool) -> tuple[ServicePlan, ...]:
@@ -27,8 +26,7 @@ def make_plans(files: Sequence[Path], *, virtual: bool) -> tuple[ServicePlan, ..
     types = {revision.effective.engine.type for service in plans for revision in service.revisions}
     if "vllm" in types and find_spec("vllm") is None:
         raise Failed("vLLM is not installed in this Python environment", VLLM_HINT)
-    if missing := [what for module, what in _PARTS.items() if find_spec(module) is None]:
-        raise Failed(f"what {' and '.join(missing)} need is not installed in this Python environment", PARTS_HINT)
+    need("router", "worker")
     return plans
 
 

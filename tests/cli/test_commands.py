@@ -146,13 +146,18 @@ def test_up_without_vllm_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert "tandem up --engine virtual" in result.output
 
 
-def test_up_without_its_extras_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tandem_cli.planning.find_spec", lambda name: None)
-    result = call("up", "--engine", "virtual", "--port", "0")
+@pytest.mark.parametrize(
+    ("command", "extras"), [(("up", "--engine", "virtual", "--port", "0"), "router,worker"), (("mock",), "router")]
+)
+def test_without_its_extras_a_command_says_how_to_get_them(
+    command: tuple[str, ...], extras: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem_cli.extras.find_spec", lambda name: None)
+    result = call(*command)
     assert result.exit_code == 1
     assert result.output == (
-        "Error: what workers and the router need is not installed in this Python environment\n"
-        "What to do: install it: pip install 'tandem-serving[router,worker]'\n"
+        f"Error: tandem-serving[{extras}] is not installed in this Python environment\n"
+        f"What to do: install it: pip install 'tandem-serving[{extras}]'\n"
     )
 
 

