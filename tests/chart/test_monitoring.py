@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +76,20 @@ def _running(*command: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=30)
 
 
-def _metrics(process: subprocess.Popen[str], host: str, port: int) -> str:
-    """What a program tells, once it listens."""
+def _metrics(process: subprocess.Popen[str], host: str, port: int, among: str = "") -> str:
+    """What a program tells, once it listens and this is among it."""
     while process.poll() is None:
-        try:
-            return httpx.get(f"http://{host}:{port}/metrics", timeout=30, trust_env=False).text
-        except httpx.ConnectError:
-            time.sleep(0.05)
+        with suppress(httpx.ConnectError):
+            told = httpx.get(f"http://{host}:{port}/metrics", timeout=30, trust_env=False).text
+            if among in told:
+                return told
+        time.sleep(0.05)
     raise AssertionError(f"it ended with {process.returncode}: {process.communicate()[1]}")
 
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Of a router, a virtual worker and the operator, as they run."""
+    """Of a router, a registry, a virtual worker and the operator, as they run."""
     folder: Path = tmp_path_factory.mktemp("series")
     config = WorkerConfig(
         role="decode",
@@ -101,15 +102,23 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     )
     (folder / "worker.json").write_text(config.model_dump_json())
     (folder / "topology.json").write_text('{"services": []}')
+    (folder / "key").write_text("service-key-of-this-test\n")
     host = free_host()
-    at = f"--host={host}"
+    at, service_key = f"--host={host}", f"--service-key-file={folder / 'key'}"
+    kept = f"--database=sqlite:///{folder}/registry.db", f"--storage=file://{folder}/artifacts"
+    topology = f"--topology={folder / 'topology.json'}", f"--registry-url=http://{host}:8090"
     with (
         _running("tandem_decode", f"--config={folder / 'worker.json'}", at) as worker,
-        _running("tandem_router", "--allow-no-auth", f"--topology={folder / 'topology.json'}", at) as router,
+        _running("tandem_registry", "--migrate", "--allow-no-auth", *kept, at) as registry,
+        _running("tandem_router", *topology, service_key, at) as router,
     ):
-        of_worker = _metrics(worker, host, config.ports.metrics)
-        of_router = _metrics(router, host, 8080)
-    return _series(of_worker) | _series(of_router) | _series(generate_latest(Metrics().registry).decode())
+        told = [
+            _metrics(worker, host, config.ports.metrics),
+            _metrics(registry, host, 8090),
+            _metrics(router, host, 8080, among="tandem_router_keys_age_seconds"),
+            generate_latest(Metrics().registry).decode(),
+        ]
+    return set().union(*map(_series, told))
 
 
 @pytest.mark.parametrize(("name", "expression"), EXPRESSIONS, ids=[name for name, _ in EXPRESSIONS])
