@@ -40,6 +40,7 @@ from tandem_router.endpoints.relaying import ADMIN, Relay
 from tandem_router.endpoints.status import status
 from tandem_router.failures import RETRY_SECONDS, CallFailed
 from tandem_router.frontends.clients import Message, Receive, Scope, Send
+from tandem_router.frontends.direct import detach
 from tandem_router.frontends.parsing import FRONTENDS
 from tandem_router.frontends.shapes import is_anthropic
 from tandem_router.limits.limiter import GRANT
@@ -121,12 +122,13 @@ class RouterApp(FastAPI):
             caller = self._guard.admit(scope)
             if scope["path"] in _POSTED and scope["method"] == "POST":
                 await self._platform.limiter.admit(caller, scope)
+            endpoint = self._inference.get(scope["path"]) if scope["method"] == "POST" else None
+            await (endpoint or super().__call__)(scope, receive, send)
         except Refused as refused:
             self._platform.measures.refused[refused.reason] += 1
             await _Envelope(Refusal(refused), self._platform)(scope, receive, send)
-            return
-        endpoint = self._inference.get(scope["path"]) if scope["method"] == "POST" else None
-        await (endpoint or super().__call__)(scope, receive, send)
+        finally:
+            detach(scope)
 
     def openapi(self) -> dict[str, Any]:
         """The description of all paths, with those that FastAPI does not know of."""

@@ -1,6 +1,6 @@
 """Why a request did not end well, with the codes of the worker protocol, whoever found it: a worker or this router."""
 
-from typing import Final
+from typing import Final, Self
 
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
@@ -28,6 +28,11 @@ class CallFailed(Exception):
         self.reason = reason or code_name(code).lower()
         self.param = param
         self.type = type
+
+    def told(self) -> Self:
+        """To be kept as a value: without the frames that it came through, which would keep it alive, and it them."""
+        self.__context__ = None
+        return self.with_traceback(None)
 
     @classmethod
     def of(cls, failed: pb.Failed) -> "CallFailed":

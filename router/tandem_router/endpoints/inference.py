@@ -71,7 +71,7 @@ class Inference:
             try:
                 body = await read_body(scope, receive, call.headers, router.settings)
             except CallFailed as failure:
-                body = failure
+                body = failure.told()
             async with self._client(scope, receive, send, call.too_slow) as client:
                 await call.answer(body, client)
         finally:
@@ -113,7 +113,7 @@ class _Call:
         try:
             failure = body if isinstance(body, CallFailed) else await self._route(body, client)
         except CallFailed as error:
-            failure = error
+            failure = error.told()
         except Exception:
             _log.exception("request %s failed", self._request_id)
             failure = CallFailed(pb.INTERNAL, "internal server error")

@@ -108,15 +108,17 @@ class Exchange:
                 pb.DEADLINE_EXCEEDED, "the request took longer than the service's requestTimeout"
             )
         except CallFailed as error:
-            failure = error
+            failure = error.told()
         else:
             return None
         finally:
-            self._limit = None
+            began = self._answer is not None and self._answer.began
+            # The two refer to each other.
+            self._limit = self._answer = None
             self._give_back()
             self.record.finished = self._clock()
         self.record.error = failure.reason
-        if self._answer is None or not self._answer.began:
+        if not began:
             return failure
         # A stream that had begun. Its own failure has been told; one of the deadline or of a stop has not.
         self.record.cut = True
@@ -247,7 +249,7 @@ class Exchange:
             CallFailed: another worker would do no better, or enough have tried.
         """
         worker.failed(failure)
-        self._last = failure
+        self._last = failure.told()
         full = failure.code == pb.OVERLOADED
         self._refusals += full
         self._failures[role] += not full

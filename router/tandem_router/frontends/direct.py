@@ -35,6 +35,10 @@ class DirectProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        # uvicorn leaves it to run where the client reset the connection, and the two refer to each other.
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        self.cycle = cast("RequestResponseCycle", None)
         if self._linger is not None:
             self._linger.cancel()
         if self.active is not None:
@@ -50,6 +54,11 @@ class DirectProtocol(HttpToolsProtocol):
         """Closes when what is written has been read, and soon in any case."""
         self.transport.close()
         self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+def detach(scope: Scope) -> None:
+    """The request is over: a scope that refers to itself would stay until the garbage collector comes by."""
+    scope.get("extensions", {}).pop(EXTENSION, None)
 
 
 def body_at_hand(cycle: RequestResponseCycle) -> bytes | None:

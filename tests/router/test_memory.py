@@ -1,0 +1,168 @@
+"""What a request leaves behind, which is nothing: not for good, and not for the garbage collector either.
+
+What refers to itself lives until a collection, and what lives through two of them until a full one, which comes once in
+many thousand requests. So objects are counted while nothing is collected.
+"""
+
+import asyncio
+import gc
+import json
+import socket
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tandem_api.inference_service import RoutingSpec
+from tandem_api.registry import KeyLimits
+from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.access.settings import AccessSettings
+from tandem_router.limits.settings import LimitSettings
+from tandem_router.virtual.settings import VirtualSettings
+
+from tests.router.fake_worker import FakeCall, decode_well, fail_with, hang, words
+from tests.router.house import CHAT, STREAM, House, OpenHouse, fake
+
+ROUNDS = 3
+
+Way = Callable[[House], Awaitable[object]]
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is collected by the way."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def alive() -> Counter[str]:
+    """Objects of the router's and of its server's, by type."""
+    kinds = Counter(type(thing) for thing in gc.get_objects())
+    return Counter(
+        {
+            f"{kind.__module__}.{kind.__qualname__}": count
+            for kind, count in kinds.items()
+            if str(kind.__module__).startswith(("tandem_router", "uvicorn"))
+        }
+    )
+
+
+async def leaves_nothing(h: House, way: Way) -> None:
+    """Some requests of a kind, after a first one. The end of a connection may take a moment."""
+    await way(h)
+    await h.at_rest()
+    before = alive()
+    for _ in range(ROUNDS):
+        await way(h)
+    try:
+        await h.until(lambda: not alive() - before, 10)
+    except TimeoutError:
+        raise AssertionError(f"left behind: {alive() - before}") from None
+
+
+def asks(body: dict[str, Any], path: str = "/v1/chat/completions", **options: Any) -> Way:
+    return lambda h: h.http.post(path, json=body, **options)
+
+
+async def comes_anew(h: House) -> None:
+    """A client without keep-alive."""
+    async with httpx.AsyncClient(base_url=h.url, verify=False) as client:
+        await client.post("/v1/chat/completions", json=STREAM)
+
+
+async def comes_in_pieces(h: House) -> None:
+    async def pieces() -> Any:
+        for piece in (b'{"model":', b'"org/m"}'):
+            yield piece
+            await asyncio.sleep(0)
+
+    assert (await h.http.post("/v1/chat/completions", content=pieces())).status_code == 200
+
+
+async def leaves(h: House) -> None:
+    """A client that goes away in the midst of its stream."""
+    async with (
+        httpx.AsyncClient(base_url=h.url, verify=False) as client,
+        client.stream("POST", "/v1/chat/completions", json=STREAM) as answer,
+    ):
+        await anext(answer.aiter_bytes())
+    await h.until(lambda: not h.router.open)
+
+
+async def resets(h: House) -> None:
+    """A client that keeps its connection, and ends it by a reset."""
+    body = json.dumps(CHAT).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", h.port)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    await writer.wait_closed()
+
+
+async def begin_and_hang(call: FakeCall) -> None:
+    call.started()
+    call.data(*words("Hel"))
+    await hang(call)
+
+
+async def begin_and_fail(call: FakeCall) -> None:
+    call.started()
+    call.data(*words("Hel"))
+    call.failed(pb.INTERNAL)
+
+
+def refuses_each_first() -> Callable[[FakeCall], Awaitable[None]]:
+    """A worker that fails every second call."""
+    calls = 0
+
+    async def script(call: FakeCall) -> None:
+        nonlocal calls
+        calls += 1
+        await (decode_well(call) if calls % 2 == 0 else fail_with(pb.KV_GONE)(call))
+
+    return script
+
+
+KEYS = AccessSettings(static="no digest")
+LIMITED = LimitSettings(address=KeyLimits(requests_per_minute=1))
+
+
+@pytest.mark.parametrize(
+    ("way", "script", "settings"),
+    [
+        pytest.param(asks(CHAT), decode_well, {}, id="whole"),
+        pytest.param(asks(STREAM), decode_well, {}, id="stream"),
+        pytest.param(comes_in_pieces, decode_well, {}, id="a body in pieces"),
+        pytest.param(comes_anew, decode_well, {}, id="a connection each"),
+        pytest.param(resets, decode_well, {}, id="a connection reset"),
+        pytest.param(leaves, begin_and_hang, {}, id="a client that leaves"),
+        pytest.param(asks({**CHAT, "model": "nobody's"}), decode_well, {}, id="an unknown model"),
+        pytest.param(asks({}), decode_well, {}, id="a bad body"),
+        pytest.param(asks(CHAT), decode_well, {"access": KEYS}, id="no key"),
+        pytest.param(asks(CHAT), decode_well, {"limits": LIMITED}, id="over a limit"),
+        pytest.param(asks(CHAT), refuses_each_first(), {}, id="tried again"),
+        pytest.param(asks(CHAT), fail_with(pb.INVALID_REQUEST), {}, id="failed by a worker"),
+        pytest.param(asks(CHAT), fail_with(pb.KV_GONE), {}, id="failed by all workers"),
+        pytest.param(asks(STREAM), begin_and_fail, {}, id="failed midway"),
+        pytest.param(asks(STREAM), begin_and_hang, {"routing": RoutingSpec(request_timeout=0.1)}, id="out of time"),
+        pytest.param(
+            asks({**CHAT, "model": "echo"}, "/virtual/openai/v1/chat/completions"),
+            decode_well,
+            {"virtual": VirtualSettings()},
+            id="a virtual model",
+        ),
+    ],
+)
+async def test_a_request_leaves_no_object_behind(
+    open_house: OpenHouse, uncollected: None, way: Way, script: Any, settings: dict[str, Any]
+) -> None:
+    decode = [fake("decode", f"d{n}", script) for n in range(2)]
+    async with open_house([fake("prefill", "p0")], decode, **settings) as h:
+        await leaves_nothing(h, way)
