@@ -115,7 +115,9 @@ async def test_wrong_paths_and_methods_have_openais_error_shape(open_house: Open
         ):
             answer = await h.http.request(method, path)
             assert answer.status_code == status, path
-            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            error = answer.json()["error"]
+            assert set(error) == {"message", "type", "param", "code"}
+            assert error["type"] == "invalid_request_error"
 
 
 async def test_every_response_has_the_security_headers_and_its_request_id(open_house: OpenHouse) -> None:

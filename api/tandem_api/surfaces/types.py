@@ -4,5 +4,5 @@ from tandem_api.anthropic.errors import error_type
 
 
 def openai_type(status: int) -> str:
-    """OpenAI calls an unknown model an invalid request, as it does a body that is too large."""
-    return "invalid_request_error" if status in (404, 413) else error_type(status)
+    """OpenAI calls an unknown model or path, a wrong method and a body that is too large invalid requests."""
+    return "invalid_request_error" if status in (404, 405, 413) else error_type(status)
