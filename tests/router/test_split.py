@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tandem_router.scheduling.split import BUCKETS, Share, choose, effective, fnv1a_64
@@ -24,6 +25,13 @@ def test_the_last_version_owns_the_first_buckets() -> None:
         key = f"user-{number}"
         wanted = "v2" if fnv1a_64(key.encode()) % BUCKETS < 100 else "v1"
         assert choose(shares, key, always) == wanted
+
+
+@pytest.mark.parametrize(("key", "bucket"), [("a", 996), ("foobar", 968), ("user-1", 708)])
+def test_a_key_is_the_later_versions_while_its_bucket_is_below_ten_times_the_percentage(key: str, bucket: int) -> None:
+    for percent in range(101):
+        shares = [Share("v1", 100 - percent), Share("v2", percent)]
+        assert choose(shares, key, always) == ("v2" if bucket < 10 * percent else "v1")
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.text())
