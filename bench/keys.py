@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.client import KEY
-from bench.processes import free_port
+from bench.processes import KEY, free_port
 from bench.router import Row, measure, ours, requests
 
 PASSES = 3

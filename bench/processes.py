@@ -1,12 +1,14 @@
 """Programs that a measurement starts: their first line, their answers, and what they cost."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parent.parent
+KEY = "a-key-of-the-measurement"
+"""Every request shows it, whether it is asked for or not."""
 
 
 class Program:
@@ -115,13 +119,29 @@ def server(argv: Sequence[str], port: int, path: str, log: Path) -> Iterator[Ser
         running.stop()
 
 
-def load(port: int, connections: int, rounds: int, tokens: int, *, stream: bool = True) -> dict[str, Any]:
-    """Runs the client as a program of its own and returns its tally."""
-    argv = [sys.executable, "-m", "bench.client", "--port", str(port), "--connections", str(connections)]
-    argv += ["--rounds", str(rounds), "--tokens", str(tokens), *([] if stream else ["--no-stream"])]
-    done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
-    tally: dict[str, Any] = json.loads(done.stdout)
-    return tally
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a client saw. Times in seconds, percentiles by their number."""
+
+    ttft: dict[int, float]
+    """Of streams."""
+    requests: int
+    failures: int
+
+
+def load(port: int, connections: int, rounds: int, tokens: int, *, stream: bool = True) -> Load:
+    """Runs `tandem bench`, a program of its own, whose connections begin within a second."""
+    asked = ["--api", "chat", "--model", "bench", "--concurrency", str(connections), "--ramp-up", "1"]
+    asked += ["--requests", str(connections * rounds), "--input-tokens", "16", "--output-tokens", str(tokens)]
+    asked += ["--body", '{"ignore_eos": true}', "--stream" if stream else "--no-stream", "-o", "json"]
+    argv = [sys.executable, "-m", "tandem_cli", "bench", f"http://127.0.0.1:{port}", *asked]
+    shown = {**os.environ, "TANDEM_API_KEY": KEY}
+    done = subprocess.run(argv, cwd=ROOT, env=shown, check=False, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout)["figures"]
+    ttft = {quantile: found["ttft"][f"p{quantile}"] for quantile in (50, 99)} if stream else {}
+    return Load(ttft, found["requests"], found["requests"] - found["succeeded"])
 
 
 def free_port() -> int:

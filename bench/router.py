@@ -61,14 +61,15 @@ class Cost:
     """What one router took for one row. Times in seconds."""
 
     cpu_per_chunk: float
-    ttft: list[float]
+    ttft: dict[int, float]
+    """By percentile."""
     source_ttft: list[float]
     late: float
     events_per_frame: float
 
     def added(self, quantile: int) -> float:
         """TTFT at the client less TTFT at the source, at this percentile."""
-        return percentile(self.ttft, quantile) - percentile(self.source_ttft, quantile)
+        return self.ttft[quantile] - percentile(self.source_ttft, quantile)
 
 
 def percentile(values: list[float], quantile: int) -> float:
@@ -118,17 +119,17 @@ def measure(source: Program, router: Server, row: Row) -> Cost:
     load(router.port, WARM_UP, 1, 8)
     before = source.ask()
     cpu = router.cpu_seconds()
-    tally = load(router.port, row.streams, row.rounds, TOKENS)
+    seen = load(router.port, row.streams, row.rounds, TOKENS)
     cpu = router.cpu_seconds() - cpu
     after = source.ask()
     asked = row.streams * row.rounds
-    if tally["failures"] or tally["requests"] != asked:
-        raise SystemExit(f"{tally['failures']} of {asked} streams failed")
+    if seen.failures or seen.requests != asked:
+        raise SystemExit(f"{seen.failures} of {asked} streams failed")
     chunks = after["chunks"] - before["chunks"]
     frames = after.get("frames", 0) - before.get("frames", 0)
     return Cost(
         cpu_per_chunk=cpu / chunks,
-        ttft=tally["ttft"],
+        ttft=seen.ttft,
         source_ttft=after["ttft"],
         late=(after["late"] - before["late"]) / chunks,
         events_per_frame=(after.get("events", 0) - before.get("events", 0)) / frames if frames else 1.0,
@@ -139,9 +140,9 @@ def requests(router: Server, connections: int, rounds: int) -> float:
     """CPU seconds for each non-stream request of one token."""
     load(router.port, connections, 2, 1, stream=False)
     cpu = router.cpu_seconds()
-    tally = load(router.port, connections, rounds, 1, stream=False)
-    if tally["failures"]:
-        raise SystemExit(f"{tally['failures']} requests failed")
+    seen = load(router.port, connections, rounds, 1, stream=False)
+    if seen.failures:
+        raise SystemExit(f"{seen.failures} requests failed")
     return (router.cpu_seconds() - cpu) / (connections * rounds)
 
 

@@ -1,18 +1,16 @@
 """One request over HTTP, timed. Nothing that a server does raises: it becomes the sample's error."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import aiohttp
+from typing import Any
 
 from tandem_cli.benchmark.hearing import Hearing
+from tandem_cli.benchmark.http import NotConnected, Server, head
 from tandem_cli.benchmark.prompts import Prompt
 from tandem_cli.benchmark.protocols import Api
 from tandem_cli.benchmark.samples import Sample
-
-CONNECT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,20 @@ class Target:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Members of each body, beside those of the API."""
 
+    def head(self) -> bytes:
+        """The head of each request, but for how long the body is."""
+        return head("POST", self.url, {"Content-Type": "application/json", **self.api.headers(self.key)})
+
+    def body(self, prompt: Prompt) -> bytes:
+        """The body of a request."""
+        return json.dumps({**self.api.body(self.model, prompt, self.stream), **self.extra}).encode()
+
 
 class Asker:
     """Asks a target.
 
     Args:
-        session: without a limit of connections.
+        server: the target's.
         target: who is asked.
         timeout: seconds that an answer may take in all.
         clock: seconds; where they count from does not matter.
@@ -41,12 +47,12 @@ class Asker:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, target: Target, timeout: float, clock: Callable[[], float], origin: float
+        self, server: Server, target: Target, timeout: float, clock: Callable[[], float], origin: float
     ) -> None:
-        self._session = session
+        self._server = server
         self._target = target
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
-        self._headers = {"Content-Type": "application/json", **target.api.headers(target.key)}
+        self._head = target.head()
+        self._timeout = timeout
         self._clock = clock
         self._origin = origin
 
@@ -56,23 +62,22 @@ class Asker:
 
     async def ask(self, prompt: Prompt, due: float) -> Sample:
         """Asks, and waits for the whole answer."""
-        target = self._target
-        body = json.dumps({**target.api.body(target.model, prompt, target.stream), **target.extra}).encode()
-        hearing = Hearing(target.api, due, self.now())
+        body = self._target.body(prompt)
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+        hearing, pieces = Hearing(self._target.api, due, self.now()), list[bytes]()
+
+        def hear(piece: bytes) -> None:
+            hearing.piece(piece, self.now())
+
         try:
-            request = self._session.post(target.url, data=body, headers=self._headers, timeout=self._timeout)
-            async with request as response:
-                if response.status != 200:
-                    await response.read()
-                    return hearing.sample(self.now(), f"status {response.status}")
-                if not target.stream:
-                    return hearing.whole(await response.read(), self.now())
-                async for data in response.content.iter_any():
-                    hearing.piece(data, self.now())
-                return hearing.streamed(self.now())
+            async with asyncio.timeout(self._timeout), self._server.connection() as connection:
+                status = await connection.send(request, hear if self._target.stream else pieces.append)
         except TimeoutError:
             return hearing.sample(self.now(), "timeout")
-        except aiohttp.ClientConnectorError:
+        except NotConnected:
             return hearing.sample(self.now(), "no connection")
-        except (aiohttp.ClientError, OSError):
+        except ConnectionError:
             return hearing.sample(self.now(), "broken connection")
+        if status != 200:
+            return hearing.sample(self.now(), f"status {status}")
+        return hearing.streamed(self.now()) if self._target.stream else hearing.whole(b"".join(pieces), self.now())

@@ -36,26 +36,36 @@ class Course:
             self.under_way -= 1
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What ends a closed loop: so many requests, or so many seconds in which they begin. None: not this."""
+
+    requests: int | None = None
+    seconds: float | None = None
+
+
 async def drive_closed(
     course: Course,
     asker: Asks,
     prompts: Callable[[], Prompt],
     concurrency: int,
-    requests: int | None,
-    seconds: float | None,
+    ends: Ends,
+    ramp_up: float = 0.0,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
-    """So many clients, each of which asks again when it has its answer. Ends after so many requests, or so long."""
-    left = requests
+    """So many clients, each of which asks again when it has its answer. They begin evenly over `ramp_up` seconds."""
+    left = ends.requests
 
-    async def client() -> None:
+    async def client(number: int) -> None:
         nonlocal left
-        while (left is None or left > 0) and (seconds is None or asker.now() < seconds):
+        await sleep(ramp_up * number / concurrency)
+        while (left is None or left > 0) and (ends.seconds is None or asker.now() < ends.seconds):
             left = None if left is None else left - 1
             await course.ask(asker, prompts(), asker.now())
 
     async with asyncio.TaskGroup() as clients:
-        for _ in range(concurrency):
-            clients.create_task(client())
+        for number in range(concurrency):
+            clients.create_task(client(number))
 
 
 async def drive_open(

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tandem_cli.benchmark.protocols import Api, Heard
+from tandem_cli.benchmark.events import Heard
+from tandem_cli.benchmark.protocols import Api
 from tandem_cli.benchmark.samples import Sample
 
 CUT: Final = "cut stream"

@@ -1,19 +1,19 @@
 """One measurement from its settings to its samples: the target is found, warmed up, and asked."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from tandem_cli.benchmark.arrivals import Arrival, Traced, limited, poisson, replayed
-from tandem_cli.benchmark.asking import CONNECT_SECONDS, Asker, Target
-from tandem_cli.benchmark.driving import Course, drive_closed, drive_open
+from tandem_cli.benchmark.asking import Asker, Target
+from tandem_cli.benchmark.driving import Course, Ends, drive_closed, drive_open
+from tandem_cli.benchmark.http import NotConnected, Server, head
 from tandem_cli.benchmark.prompts import Prompt, Prompts
-from tandem_cli.benchmark.protocols import APIS
+from tandem_cli.benchmark.protocols import APIS, Api
 from tandem_cli.benchmark.showing import shown
 from tandem_cli.failing import Failed
 from tandem_cli.interrupts import heard
@@ -31,6 +31,8 @@ class Settings:
     key: str = field(default="", repr=False)
     stream: bool = True
     concurrency: int | None = None
+    ramp_up: float = 0.0
+    """Seconds over which the clients of a closed loop begin."""
     rate: float | None = None
     """Requests per second, Poisson; with neither a rate nor a trace, a closed loop of `concurrency`."""
     trace: Sequence[Traced] = ()
@@ -75,12 +77,12 @@ async def measure(settings: Settings, clock: Callable[[], float]) -> Measured:
         Failed: the server can't be asked at all, or no request of the warm-up was answered.
     """
     with heard() as interrupts:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            target = await _target(settings, session)
-            await _warm_up(settings, session, target, clock)
+        base, name = place_of(settings.url, settings.api)
+        async with Server(base) as server:
+            target = await _target(settings, server, base, APIS[name])
+            await _warm_up(settings, server, target, clock)
             course, origin = Course(), clock()
-            asker = Asker(session, target, settings.timeout, clock, origin)
+            asker = Asker(server, target, settings.timeout, clock, origin)
             working = asyncio.create_task(_drive(settings, course, asker))
             asking = asyncio.create_task(interrupts.wait())
             try:
@@ -101,8 +103,8 @@ async def _drive(settings: Settings, course: Course, asker: Asker) -> None:
         await drive_open(course, asker, arrivals, settings.concurrency)
         return
     prompts = settings.prompts("measured")
-    concurrency = settings.concurrency or 1
-    await drive_closed(course, asker, prompts.next, concurrency, settings.requests, settings.duration)
+    ends = Ends(settings.requests, settings.duration)
+    await drive_closed(course, asker, prompts.next, settings.concurrency or 1, ends, settings.ramp_up)
 
 
 def _share(settings: Settings, course: Course, now: float) -> float | None:
@@ -112,14 +114,12 @@ def _share(settings: Settings, course: Course, now: float) -> float | None:
     return min(1.0, max(shares)) if shares else None
 
 
-async def _warm_up(
-    settings: Settings, session: aiohttp.ClientSession, target: Target, clock: Callable[[], float]
-) -> None:
+async def _warm_up(settings: Settings, server: Server, target: Target, clock: Callable[[], float]) -> None:
     if not settings.warm_up:
         return
-    course, asker = Course(), Asker(session, target, settings.timeout, clock, clock())
+    course, asker = Course(), Asker(server, target, settings.timeout, clock, clock())
     prompts = settings.prompts("warm-up")
-    await drive_closed(course, asker, prompts.next, min(settings.warm_up, 8), settings.warm_up, None)
+    await drive_closed(course, asker, prompts.next, min(settings.warm_up, 8), Ends(settings.warm_up))
     if all(sample.error for sample in course.samples):
         raise Failed(
             f"{target.url} answered none of {len(course.samples)} warm-up requests: {course.samples[-1].error}",
@@ -137,7 +137,11 @@ def place_of(url: str, api: str | None) -> tuple[str, str]:
         Failed: it is no URL of a server.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        reachable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # no number
+        reachable = False
+    if not reachable:
         raise Failed(f"{url!r} is no URL of a server", "give one such as http://127.0.0.1:8080")
     path = parts.path.rstrip("/")
     for name, known in APIS.items():
@@ -149,22 +153,22 @@ def place_of(url: str, api: str | None) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}{path}", api or "chat"
 
 
-async def _target(settings: Settings, session: aiohttp.ClientSession) -> Target:
-    base, name = place_of(settings.url, settings.api)
-    api = APIS[name]
-    model = settings.model or await _only_model(session, base, api.headers(settings.key))
+async def _target(settings: Settings, server: Server, base: str, api: Api) -> Target:
+    model = settings.model or await _only_model(server, base, api.headers(settings.key))
     return Target(f"{base}/{api.path}", api, model, settings.stream, settings.key, settings.extra)
 
 
-async def _only_model(session: aiohttp.ClientSession, base: str, headers: Mapping[str, str]) -> str:
-    timeout = aiohttp.ClientTimeout(total=_MODELS_SECONDS, sock_connect=CONNECT_SECONDS)
+async def _only_model(server: Server, base: str, headers: Mapping[str, str]) -> str:
+    request, pieces = head("GET", f"{base}/models", headers) + b"\r\n", list[bytes]()
     try:
-        async with session.get(f"{base}/models", headers=headers, timeout=timeout) as response:
-            if response.status != 200:
-                raise Failed(f"{base}/models answered with status {response.status}", "say whom to ask: --model NAME")
-            found = [str(model["id"]) for model in (await response.json())["data"]]
-    except (aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(_MODELS_SECONDS), server.connection() as connection:
+            status = await connection.send(request, pieces.append)
+    except (NotConnected, ConnectionError, TimeoutError):
         raise Failed(f"no server at {base}", "start one with `tandem up` or `tandem mock`, or check the URL") from None
+    if status != 200:
+        raise Failed(f"{base}/models answered with status {status}", "say whom to ask: --model NAME")
+    try:
+        found = [str(model["id"]) for model in json.loads(b"".join(pieces))["data"]]
     except (ValueError, KeyError, TypeError):
         raise Failed(f"{base}/models has no list of models", "say whom to ask: --model NAME") from None
     if len(found) != 1:

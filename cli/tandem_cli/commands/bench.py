@@ -1,12 +1,12 @@
 """`tandem bench`: how fast a server answers, as many clients see it."""
 
-import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import uvloop
 
 from tandem_cli.benchmark.arrivals import read_trace
 from tandem_cli.benchmark.figures import Slo, figures
@@ -61,6 +61,7 @@ def _extra(_context: click.Context, _option: click.Parameter, given: str | None)
 @click.option("--api", type=click.Choice(list(APIS)), help="Default: by the URL's path, else chat.")
 @click.option("--model", help="Whom to ask; default: the only one that is served.")
 @click.option("--concurrency", type=click.IntRange(1), help="Closed loop of so many clients; the limit of an open one.")
+@click.option("--ramp-up", type=click.FloatRange(0), default=0, help="Closed loop: seconds until all clients ask.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Open loop: requests per second, Poisson.")
 @click.option("--trace", type=_FILE, help="Open loop: JSON lines with timestamp (ms), input_length, output_length.")
 @click.option("--requests", type=click.IntRange(1), help="So many; 100 where nothing else ends it.")
@@ -113,7 +114,7 @@ def command(
         extra=body,
         **given,
     )
-    measured = asyncio.run(measure(settings, time.perf_counter))
+    measured = uvloop.run(measure(settings, time.perf_counter))
     samples = measured.course.samples
     shown = {**given, "url": url, "model": measured.model, "trace": trace, "dataset": dataset, "body": body}
     report = Report(

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from tandem_cli.benchmark.arrivals import limited, poisson, read_trace, replayed
-from tandem_cli.benchmark.driving import Course, drive_closed, drive_open
+from tandem_cli.benchmark.driving import Course, Ends, drive_closed, drive_open
 from tandem_cli.benchmark.prompts import Prompt, Prompts, read_dataset
 from tandem_cli.benchmark.samples import Sample
 from tandem_cli.failing import Failed
@@ -121,13 +121,22 @@ async def test_what_waits_for_the_limit_of_an_open_loop_counts_from_when_it_was_
 
 async def test_a_closed_loop_keeps_so_many_under_way_until_all_are_asked():
     clocked, course = Clocked(1.0), Course()
-    work = drive_closed(course, clocked, prompts().next, 4, 10, None)
+    work = drive_closed(course, clocked, prompts().next, 4, Ends(requests=10), 0, clocked.sleep)
     await clocked.run(asyncio.create_task(work))
     assert (clocked.most, len(course.samples), clocked.time, course.under_way) == (4, 10, 3.0, 0)
 
 
 async def test_a_closed_loop_begins_nothing_after_its_time():
     clocked, course = Clocked(1.0), Course()
-    await clocked.run(asyncio.create_task(drive_closed(course, clocked, prompts().next, 2, None, 2.5)))
+    await clocked.run(
+        asyncio.create_task(drive_closed(course, clocked, prompts().next, 2, Ends(seconds=2.5), 0, clocked.sleep))
+    )
     assert len(course.samples) == 6
     assert all(sent < 2.5 for _, sent in clocked.asked)
+
+
+async def test_the_clients_of_a_closed_loop_begin_one_after_another():
+    clocked, course = Clocked(10.0), Course()
+    work = drive_closed(course, clocked, prompts().next, 4, Ends(requests=4), 2.0, clocked.sleep)
+    await clocked.run(asyncio.create_task(work))
+    assert clocked.asked == [(at, at) for at in (0.0, 0.5, 1.0, 1.5)]
