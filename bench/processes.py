@@ -95,8 +95,9 @@ class Server:
         return sum(p.memory_info().rss for p in self._all())
 
     def stop(self) -> None:
-        for process in reversed(self._all()):
-            process.terminate()
+        if self._process.is_running():
+            for process in reversed(self._all()):
+                process.terminate()
         try:
             self._process.wait(10)
         except psutil.TimeoutExpired:
