@@ -22,6 +22,10 @@ class ClusterNode:
         self._cluster = cluster
         self._program = program
 
+    def check(self) -> None:
+        """Raises `RuntimeError` with the log's end where the node is gone."""
+        self._program.check()
+
     def log(self, namespace: str, pod: str, container: str) -> str:
         """What a container has said so far, of all its runs, also after the pod is gone."""
         path = self.folder / "logs" / namespace / pod / f"{container}.log"
@@ -47,8 +51,10 @@ def running_node(
         *("--certificate", str(identity.certificate), "--key", str(identity.key)),
         *("--node", f"{name}={json.dumps(dict(resources))}"),
     ]
+    # uvloop forks where asyncio would vfork, and gRPC's handlers of a fork crash parent or child while probes are out.
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "GRPC_ENABLE_FORK_SUPPORT": "0"}
     with cluster.entered():
-        program = BackgroundProgram(command, folder / "node.log", {**os.environ, "PYTHONPATH": str(CHECKOUT)})
+        program = BackgroundProgram(command, folder / "node.log", env)
     try:
         node = ClusterNode(name, cluster, folder, program)
         cluster.kubectl("wait", f"node/{name}", "--for=create", "--timeout=30s")

@@ -70,6 +70,7 @@ def _lacks(what: str) -> NoReturn:
 @pytest.fixture(scope="module")
 def cluster_node(cluster: Cluster, started_node: ClusterNode) -> Iterator[ClusterNode]:
     """The cluster's one node, which runs pods as processes of this machine, for the tests of one module."""
+    started_node.check()
     cluster.kubectl("uncordon", started_node.name)
     yield started_node
     cluster.kubectl("cordon", started_node.name)

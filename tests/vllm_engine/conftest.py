@@ -1,7 +1,8 @@
 """Engines shared by the tests of this folder: starting one takes several seconds."""
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_before() -> Callable[[], None]:
+    """Sets the process's logging back to what it was before vLLM was imported."""
+    root, factory = logging.getLogger(), logging.getLogRecordFactory()
+    level, levels = root.level, [(handler, handler.level) for handler in root.handlers]
+
+    def restore() -> None:
+        logging.setLogRecordFactory(factory)
+        root.setLevel(level)
+        for handler, own in levels:
+            handler.setLevel(own)
+
+    return restore
+
+
+@pytest.fixture(scope="module", autouse=True)
+def logging_as_it_was(logging_before: Callable[[], None]) -> Iterator[None]:
+    """What vLLM and its libraries do to the root logger ends with a module: other tests look at logs, too."""
+    yield
+    logging_before()
 
 
 @pytest.fixture(scope="session", autouse=True)
