@@ -136,6 +136,7 @@ class Following:
                 group.create_task(one(self._ask(source)))
             for holder, model in {(use.holder, use.model) for use in uses ^ self._told}:
                 group.create_task(one(self._settle(holder, model, uses)))
+        self._read &= {(use.holder, use.model) for use in uses | self._told}
 
     # ---- what sources stand for
 

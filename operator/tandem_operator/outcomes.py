@@ -26,6 +26,9 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 """Between two attempts: an experiment waits for the answer."""
 
+REMEMBERED: Final = 4096
+"""Answers; one that is forgotten is asked for again."""
+
 _WORDS: Final[Mapping[str, Recorded]] = {"promoted": "Promoted", "rolledBack": "RolledBack"}
 """The registry's, and the planner's."""
 _SAID: Final = {phase: word for word, phase in _WORDS.items()}
@@ -116,6 +119,8 @@ class Outcomes:
         record = matter.record
         try:
             self._known[id] = await self._settle(id, record)
+            if len(self._known) > REMEMBERED:
+                del self._known[next(iter(self._known))]
         except _Unanswered as why:
             _log.warning("the registry does not answer", extra={"experiment": id, "why": str(why)})
             return

@@ -87,6 +87,8 @@ class Result:
     outdated: bool = False
     """What was seen was not so any more: look again, when it may be seen."""
     again_after: float | None = None
+    gone: bool = False
+    """There is no such service any more."""
 
 
 class Reconciler:
@@ -134,7 +136,7 @@ class Reconciler:
             if service is None:
                 self._following.forget(key)
                 self._metrics.forget(*key)
-            return Result()
+            return Result(gone=service is None)
         try:
             resource = InferenceService.model_validate(service.resource, extra="ignore")
         except ValidationError as error:

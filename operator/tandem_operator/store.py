@@ -7,9 +7,13 @@ be compared (Kubernetes' KEP 5504; etcd's revisions have always been so).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from tandem_operator.planning.observed import Deployment
 from tandem_operator.views import Json, ServiceView, View, owner_of, same, service_label, view_of
+
+DELETIONS: Final = 4096
+"""Whose end is waited for. A watch that was broken, or quicker than the answer to the deletion, does not tell of it."""
 
 Key = tuple[str, str]
 """Namespace and name of an InferenceService."""
@@ -37,7 +41,7 @@ class Store:
         self._records: dict[tuple[str, str, str], Record] = {}
         self._of_service: dict[Key, dict[tuple[str, str], Record]] = {}
         self._claims: dict[str, set[Key]] = {}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, None] = {}
 
     def put(self, kind: str, obj: Json) -> set[Key]:
         """Takes an object's state. Returns the services that have to be looked at because of it."""
@@ -63,7 +67,7 @@ class Store:
 
     def remove(self, kind: str, namespace: str, name: str, uid: str) -> set[Key]:
         """Forgets an object that is gone. Returns the services that have to be looked at because of it."""
-        self._deleted.discard(uid)
+        self._deleted.pop(uid, None)
         known = self._records.get((kind, namespace, name))
         if known is None or known.uid != uid:
             return set()
@@ -79,7 +83,9 @@ class Store:
     def deleted(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """The operator had an object deleted: former states of it, still on their way, are not taken."""
         self.remove(kind, namespace, name, uid)
-        self._deleted.add(uid)
+        self._deleted[uid] = None
+        if len(self._deleted) > DELETIONS:
+            del self._deleted[next(iter(self._deleted))]
 
     def scaled(self, namespace: str, name: str, scale: Json) -> None:
         """Takes over what a write of a Deployment's scale has answered."""

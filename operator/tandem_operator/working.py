@@ -58,6 +58,8 @@ class Workers:
             after = self._queue.retry(key, 1.0)
             _log.exception("failed at a service", extra={"service": "/".join(key), "after": after})
             return "failed"
+        if result.gone:
+            self._queue.forget(key)
         if result.again_after is not None:
             self._queue.add_after(key, result.again_after)
         if result.outdated:
