@@ -33,8 +33,11 @@ def readable(line: str) -> str:
     message = entry.get("message")
     if not isinstance(message, str):
         return line
-    error = entry.get("error") or entry.get("exception")
+    error = str(entry.get("error") or entry.get("exception") or "").strip()
+    # Of a traceback the last line says what is wrong; the log has all of it.
+    error = error.rpartition("\n")[2]
     text = " ".join(part for part in (entry.get("step"), message) if part)
     if entry.get("total_bytes"):
         text += f" ({entry['bytes'] * 100 // entry['total_bytes']} %)"
-    return f"{text}: {error}" if error else text
+    said = error.partition(": ")[2] or error
+    return text if text.endswith(said) else f"{text}: {error}"
