@@ -20,9 +20,9 @@ from tests.router.fake_worker import FakeCall, FakeWorker, words
 from tests.router.house import CHAT, STREAM, answers, fake, topology_of, until
 
 PORT = 8080
-NOTICE_SECONDS = 1.0
+NOTICE_SECONDS = 0.5
 """How long the Service goes on sending connections to a router that is not ready."""
-LAME_DUCK_SECONDS = 3.0
+LAME_DUCK_SECONDS = 5.0
 
 
 @dataclass
