@@ -29,9 +29,11 @@ def wait_complete(cluster: Cluster, namespace: str, name: str, seconds: float = 
     )
 
 
-def streamed_chat(url: str, model: str, question: str = "Who is there?", **options: object) -> str:
+def streamed_chat(
+    url: str, model: str, question: str = "Who is there?", *, key: str = "none", **options: object
+) -> str:
     """The text that a model answers with. Fails where the answer is not whole."""
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60) as client:
         chunks = list(
             client.chat.completions.create(
                 model=model, messages=[{"role": "user", "content": question}], stream=True, extra_body=options

@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.tools import CHECKOUT
+
+Json = dict[str, Any]
 
 NAME = "tandem"
 CHART = CHECKOUT / "charts" / "tandem"
@@ -21,6 +24,11 @@ class Release:
     namespace: str
     url: str
     """Of the routers, for clients inside the cluster's network."""
+
+    def routers(self) -> list[Json]:
+        """Their pods, but for those that are about to go."""
+        pods = self.cluster.get("pods", "-l", "app.kubernetes.io/component=router", namespace=self.namespace)["items"]
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 @contextmanager

@@ -1,21 +1,18 @@
-"""The model registry of a release: a model goes in by the command line, services run it, and follow what is active."""
+"""The model registry of a release: versions are registered by the command line, and services follow them."""
 
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cli.command import tandem
 from tests.cluster.cluster import Cluster
 from tests.cluster.cluster_node import ClusterNode
-from tests.end_to_end.asking import streamed_chat, wait_ready
 from tests.end_to_end.following import Json, complete, following
 from tests.end_to_end.load import loaded
 from tests.end_to_end.release import Release, installed
 from tests.end_to_end.services import apply, model, service, version
-from tests.end_to_end.test_vllm import ARGS
 
 
 @pytest.fixture(scope="module")
@@ -26,31 +23,11 @@ def release(cluster: Cluster, cluster_node: ClusterNode) -> Iterator[Release]:
         yield release
 
 
-def registry(release: Release, *words: str | Path) -> str:
+def registry(release: Release, *words: str) -> str:
     """`tandem registry ...` through a router."""
     done = tandem("registry", *words, "--url", release.url.removesuffix("/v1"))
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.mark.vllm
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.usefixtures("inside_cluster")
-def test_a_real_model_goes_through_the_registry_to_a_worker_that_answers(
-    cluster: Cluster, release: Release, namespace: str, tiny_llama: Path
-) -> None:
-    registry(release, "import", tiny_llama, "tiny", "v1", "--activate", "--reason", "first")
-    wanted = {"name": "main", "source": "registry://tiny", "engine": {"type": "vllm", "args": ARGS}}
-    manifest = service("tiny", namespace, wanted)
-    del manifest["spec"]["prefill"]
-    apply(cluster, manifest)
-    wait_ready(cluster, namespace, "tiny", seconds=400)
-    assert streamed_chat(release.url, model("tiny", namespace), max_tokens=8)
-    (state,) = cluster.get("inferenceservice", "tiny", namespace=namespace)["status"]["versions"]
-    assert (state["follows"], state["registered"]) == ("registry://tiny", "tiny/v1")
-    assert state["revisions"][0]["source"].startswith("registry://tiny/v1?sha256=")
-    assert f"{namespace}/tiny/" in registry(release, "show", "tiny/v1")
 
 
 @pytest.mark.slow
