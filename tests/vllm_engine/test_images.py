@@ -3,11 +3,13 @@
 import base64
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from PIL import Image
 from tandem_engine.errors import InvalidRequest, KvMismatch
+from tandem_engine.vllm.serving import Serving
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
 from tests.surfaces.transport import Transport
@@ -111,6 +113,34 @@ async def test_kv_of_another_image_is_refused(pair: Pair, of: tuple[str, ...], f
     with pytest.raises(KvMismatch):
         await ask(pair.decode, chat(asked(*for_), kv=handle))
     pair.prefill.release(handle.lease)
+
+
+async def test_images_that_nothing_names_by_their_content_run_whole(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = chat(asked("green"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Serving, "hashes_inputs", False)
+        outcome = await pair.prefill.prefill(call)
+    assert (outcome.whole_reason, outcome.kv) == ("multimodal", None)
+    answer = await ask(pair.decode, replace(call, whole_reason="multimodal"))
+    assert (answer.reply.kv.outcome, answer.reply.kv.reason) == (KvReport.WHOLE, "multimodal")
+    assert (await pair.handle(asked("green"), chat)).tokens > IMAGE_TOKENS  # which had not been computed before
+
+
+async def test_an_image_that_was_only_counted_can_be_asked_about(pair: Pair) -> None:
+    turns: Any = [{"role": "user", "content": [block("purple"), {"type": "text", "text": QUESTION}]}]
+    counted = await Transport(by(pair)).claude.messages.count_tokens(model=MODEL, messages=turns)
+    answer = await pair.ask(asked("purple"), chat)
+    assert answer.outcome.usage.prompt_tokens == counted.input_tokens
+
+
+async def test_an_image_of_a_refused_call_can_be_asked_about(pair: Pair) -> None:
+    handle = await pair.handle(asked("black"), chat)
+    with pytest.raises(KvMismatch):
+        await ask(pair.decode, chat(asked("white"), kv=handle))
+    pair.prefill.release(handle.lease)
+    assert (await ask(pair.decode, chat(asked("white")))).outcome.usage.completion_tokens > 0
 
 
 async def test_more_images_than_the_engine_takes_are_refused(pair: Pair) -> None:

@@ -30,6 +30,7 @@ from tandem_engine.vllm.holder import Holder
 from tandem_engine.vllm.serving import Serving
 from tandem_engine.vllm.stats import CallStats, Watch
 from tandem_engine.vllm.tap import CallTap
+from tandem_engine.vllm.unsent import take_back
 
 BODY_PIECE_BYTES: Final = 64 * 1024
 """Of a JSON answer, given to the reply at once."""
@@ -59,6 +60,15 @@ class Calls:
         if reason := requests.whole_reason(request):
             return Outcome(worker_pb2.Usage(), whole_reason=reason)
         prompts, lora = await self.serving.render(request)
+        outcome = Outcome(worker_pb2.Usage())
+        try:
+            outcome = await self._prefill(call, prompts, lora)
+            return outcome
+        finally:
+            if outcome.kv is None:
+                take_back(self.serving.engine, prompts)
+
+    async def _prefill(self, call: Call, prompts: list[Any], lora: Any) -> Outcome:
         if reason := self._whole_prompt(prompts):
             return Outcome(worker_pb2.Usage(), whole_reason=reason)
         (prompt,) = prompts
@@ -118,6 +128,7 @@ class Calls:
 
     async def _count(self, request: AnthropicCountTokensRequest, reply: Reply) -> Outcome:
         prompts, _ = await self.serving.render(request)
+        take_back(self.serving.engine, prompts)
         tokens = sum(len(prompt["prompt_token_ids"]) for prompt in prompts)
         say_json(reply, count_body(tokens))
         return Outcome(worker_pb2.Usage(prompt_tokens=tokens))
@@ -241,6 +252,14 @@ class _Run:
             )
 
     def _admit(self, prompt: Any, lora: Any) -> Mapping[str, Any]:
+        try:
+            return self._checked(prompt, lora)
+        except CallError:
+            take_back(self._calls.serving.engine, [prompt])
+            raise
+
+    def _checked(self, prompt: Any, lora: Any) -> Mapping[str, Any]:
+        """The engine's kv_transfer_params, where the handle is of this prompt."""
         handle = self._call.kv
         if self.stats is None:
             if handle is not None:
