@@ -123,6 +123,7 @@ class Router(AbstractAsyncContextManager["Router"]):
 
     def _apply(self, topology: Topology) -> None:
         self.fleet.apply(topology)
+        self.measures.keep({(s.full_name, name) for s in self.fleet.services.values() for name in s.versions})
         if self._known_since is None:
             self._known_since = self.clock()
 

@@ -14,14 +14,20 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.registry import KeyLimits
+from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.access.settings import AccessSettings
+from tandem_router.discovery.assembling import Cluster
+from tandem_router.discovery.objects import EndpointSlice, InferenceService, Meta, Spec
 from tandem_router.limits.settings import LimitSettings
+from tandem_router.telemetry import measures
 from tandem_router.virtual.settings import VirtualSettings
 
+from tests.holdings import holdings
 from tests.router.fake_worker import FakeCall, decode_well, fail_with, hang, words
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake
 
@@ -166,3 +172,51 @@ async def test_a_request_leaves_no_object_behind(
     decode = [fake("decode", f"d{n}", script) for n in range(2)]
     async with open_house([fake("prefill", "p0")], decode, **settings) as h:
         await leaves_nothing(h, way)
+
+
+async def test_versions_and_workers_that_are_gone_leave_nothing(
+    open_house: OpenHouse, uncollected: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "FORMER", 2)
+    worker = fake("decode", "d0")
+    async with open_house(decode=[worker]) as h:
+        worker.identity.Clear()  # it takes any name for its own
+
+        async def serve(name: str) -> None:
+            endpoint = worker.endpoint.model_copy(update={"name": name})
+            revision = RevisionEndpoints(name=name, disaggregated=False, workers=(endpoint,))
+            version = VersionRoutes(name=name, weight=100, revisions=(revision,))
+            service = ServiceRoutes(name=name, namespace="ns", model=name, routing=RoutingSpec(), versions=(version,))
+            h.write_topology(Topology(services=(service,)))
+            await h.until(lambda: name in h.router.fleet.services)
+            await h.workers_ready(1)
+            assert (await h.chat({**CHAT, "model": name})).status_code == 200
+
+        async def come_and_go(h: House) -> None:
+            for number in range(4):
+                await serve(f"v{number}")
+
+        await come_and_go(h)
+        await leaves_nothing(h, come_and_go)
+        assert len(h.router.measures.versions) == 3
+
+
+def test_services_and_slices_that_are_gone_leave_nothing_in_what_is_known_of_the_cluster() -> None:
+    cluster = Cluster(lambda: None)
+
+    def come_and_go(name: str) -> None:
+        labels = {"tandem.dev/service": name}
+        resource = InferenceService(Meta(name=name, namespace="ns"), Spec(routing=msgspec.Raw(b"{}")))
+        endpoints = EndpointSlice(Meta(name=f"{name}-1", namespace="ns", labels=labels))
+        cluster.services.changed(resource)
+        cluster.slices.changed(endpoints)
+        assert [service.name for service in cluster.topology().services] == [name]
+        cluster.slices.deleted(endpoints)
+        cluster.services.deleted(resource)
+        assert not cluster.topology().services
+
+    come_and_go("first")
+    before = holdings("tandem_router")
+    for number in range(1000):
+        come_and_go(f"service-{number}")
+    assert not holdings("tandem_router") - before

@@ -70,7 +70,10 @@ class Store(Generic[K]):
 
     def deleted(self, object: K) -> None:
         service = self._service_of(object)
-        self._objects.get(service, {}).pop(object.metadata.key, None)
+        known = self._objects.get(service, {})
+        known.pop(object.metadata.key, None)
+        if not known:
+            self._objects.pop(service, None)
         self._changed(service)
 
 

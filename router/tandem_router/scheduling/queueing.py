@@ -157,7 +157,8 @@ class Queue:
         return True
 
     def close(self) -> None:
-        """The version is gone: nobody need wait any more."""
+        """The version is gone: nobody need wait any more, nor know of it."""
+        self._revisions = tuple
         for waiter in self._waiting:
             if not waiter.granted.done():
                 waiter.granted.set_exception(CallFailed(pb.UNAVAILABLE, "the model's version was taken out of service"))

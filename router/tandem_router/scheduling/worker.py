@@ -5,6 +5,7 @@ long as there is another; what a client did wrong never counts.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -43,7 +44,8 @@ class Worker:
         self.name = endpoint.name
         self.revision = identity.revision
         self.prefixes = PrefixIndex()
-        self.link = Link(endpoint, router, tls, self)
+        # Whoever owns the link's task keeps the worker as long, and no longer: the two don't keep each other.
+        self.link = Link(endpoint, router, tls, weakref.proxy(self))
         self.features: frozenset[str] = frozenset()
         """What it knows beyond the protocol's beginnings."""
         self.capacity = 0

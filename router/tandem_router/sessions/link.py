@@ -79,7 +79,7 @@ class Link:
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._greeted = asyncio.Event()
-        self._call: Call
+        self._call: Call | None = None
         self._last_id = 0
         self._closing = False
 
@@ -147,6 +147,7 @@ class Link:
             finally:
                 was_connected = self.connected
                 self._lose()
+                self._call = None
             if self._closing:
                 return
             if was_connected:
@@ -161,11 +162,12 @@ class Link:
         method = _METHODS[self.endpoint.role]
         async with (
             asyncio.timeout(HELLO_SECONDS) as limit,
-            open_call(self.endpoint.address, self._tls, method, self._hear, largest=_LARGEST_MESSAGE) as self._call,
+            open_call(self.endpoint.address, self._tls, method, self._hear, largest=_LARGEST_MESSAGE) as call,
             asyncio.TaskGroup() as tasks,
         ):
-            writer = tasks.create_task(self._write(self._call, limit))
-            self.trouble = (await self._call.ended()).details or "the worker ended the session"
+            self._call = call
+            writer = tasks.create_task(self._write(call, limit))
+            self.trouble = (await call.ended()).details or "the worker ended the session"
             writer.cancel()
 
     async def _write(self, call: Call, limit: asyncio.Timeout) -> None:
@@ -190,7 +192,8 @@ class Link:
             objection = _objection(frame.hello) or self._listener.greeted(frame.hello)
             if objection:
                 _log.warning("refused the worker at %s: %s", self.endpoint.address, objection)
-                self._call.cancel(objection)
+                if self._call is not None:
+                    self._call.cancel(objection)
                 return
             self.connected, self.trouble = True, ""
             self._greeted.set()

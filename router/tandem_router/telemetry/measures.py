@@ -6,7 +6,7 @@ into the answer for people.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from tandem_router.telemetry.record import Record
@@ -22,6 +22,8 @@ SCORES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 EWMA_ALPHA: Final = 0.1
 RATE_SECONDS: Final = 60
 """Over which the generation rate rolls."""
+FORMER: Final = 64
+"""Versions that are served no more, and whose counters are still shown."""
 RECENT_SECONDS: Final = 150.0
 """Of one of the two windows that "the last minutes" are made of."""
 
@@ -190,11 +192,19 @@ class RouterMeasures:
         self.versions: dict[tuple[str, str], VersionMeasures] = {}
 
     def version(self, service: str, version: str) -> VersionMeasures:
-        """Those of a version; they outlive it, because counters never go back."""
+        """Those of a version; they outlive it for a while, because counters don't go back."""
         key = (service, version)
         if key not in self.versions:
             self.versions[key] = VersionMeasures(service, version, self._clock)
         return self.versions[key]
+
+    def keep(self, served: Collection[tuple[str, str]]) -> None:
+        """Forgets those that are not among the versions that are served, by service, where they are too many."""
+        former = [key for key in self.versions if key not in served]
+        for key in former[:-FORMER]:
+            del self.versions[key]
+        for labels in [labels for labels in self.copies if labels[:2] not in self.versions]:
+            del self.copies[labels]
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """A request is over, whatever it was but a probe or a scrape."""
