@@ -177,6 +177,20 @@ def test_up_says_that_a_port_is_taken() -> None:
     assert "--port" in result.output
 
 
+def test_up_says_that_an_address_is_not_this_machines() -> None:
+    result = call("up", "--engine", "virtual", "--host", "192.0.2.1", "--allow-no-auth")  # of no machine: RFC 5737
+    assert result.exit_code == 1
+    assert "can't listen at 192.0.2.1:8080" in result.output
+    assert "--host" in result.output
+
+
+def test_up_says_that_its_state_folder_can_t_be_made() -> None:
+    result = call("up", "--engine", "virtual", "--port", "0", "--state-dir", "/proc/none")
+    assert result.exit_code == 1
+    assert "the folder /proc/none/logs can't be made: No such file or directory" in result.output
+    assert "--state-dir" in result.output
+
+
 @pytest.mark.parametrize("gpus", ["0,0", "a,,b", "-1"])
 def test_gpus_that_make_no_sense_are_a_usage_error(gpus: str) -> None:
     result = call("up", "--engine", "virtual", f"--gpus={gpus}")

@@ -213,7 +213,12 @@ async def run_platform(
     async with scratch_folder() as scratch:
         state = settings.state or scratch.folder
         files = _Files(state)
-        await asyncio.to_thread(files.logs.mkdir, parents=True, exist_ok=True)
+        try:
+            await asyncio.to_thread(files.logs.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlatformError(
+                f"the folder {files.logs} can't be made: {error.strerror}", hint="name another one with --state-dir"
+            ) from None
         node = make_node(plans, settings.environment, settings.cache, files.logs)
         platform = Platform(plans, workers, settings, node, files, created)
         running = asyncio.create_task(platform.run(scratch, random))

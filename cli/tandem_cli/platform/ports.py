@@ -1,8 +1,13 @@
 """The port that clients use."""
 
+import errno
 import socket
+from typing import Final
 
 from tandem_cli.platform.errors import PlatformError
+
+_OF_THE_PORT: Final = "choose another with --port (0: any that is free), or end the program that has it"
+_OF_THE_HOST: Final = "give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them"
 
 
 def router_port(host: str, port: int) -> int:
@@ -19,7 +24,7 @@ def router_port(host: str, port: int) -> int:
         except OSError as error:
             raise PlatformError(
                 f"the router can't listen at {host}:{port}: {error.strerror or error}",
-                hint="choose another with --port (0: any that is free), or end the program that has it",
+                hint=_OF_THE_PORT if error.errno in (errno.EADDRINUSE, errno.EACCES) else _OF_THE_HOST,
             ) from None
         taken: int = probe.getsockname()[1]
         return taken
