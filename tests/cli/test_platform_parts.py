@@ -11,7 +11,7 @@ from tandem_api.manifest import load
 from tandem_api.topology import Topology
 from tandem_cli.platform import PlatformError, parse_gpus
 from tandem_cli.platform.gpus import deal
-from tandem_cli.platform.routing import write_topology
+from tandem_cli.platform.routing import url_of, write_topology
 from tandem_cli.platform.workers import Worker, make_workers
 from tandem_operator.planning import plan_services, rehearse
 
@@ -99,6 +99,20 @@ def test_claims_exist_only_in_a_cluster() -> None:
     claim = MANIFEST.replace("hf://meta-llama/Llama-3.1-8B-Instruct", "pvc://weights/llama")
     with pytest.raises(PlatformError, match=r"llama-v1-prefill-0 can't run on this machine: volume .* persistent"):
         make_workers(plan_services(services(claim)), gpus=("0", "1", "2", "3"))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("localhost", "http://localhost:80"),
+        ("::1", "http://[::1]:80"),
+        ("::", "http://[::1]:80"),
+    ],
+)
+def test_the_routers_url_leads_to_where_it_listens(host: str, url: str) -> None:
+    assert url_of(host, 80) == url
 
 
 def test_services_of_other_namespaces_keep_names_of_their_own() -> None:

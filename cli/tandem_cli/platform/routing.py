@@ -66,9 +66,10 @@ def router_template(topology: Path, host: str, port: int, grace: float, door: Do
 
 
 def _reachable(host: str) -> str:
-    """An address at which a program of this machine finds a server that listens at `host`."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - nothing is bound here
-    return everywhere.get(host, host)
+    """An address, as it stands in a URL, at which a program of this machine finds a server that listens at `host`."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - nothing is bound here
+    address = everywhere.get(host, host)
+    return f"[{address}]" if ":" in address else address
 
 
 def url_of(host: str, port: int) -> str:
