@@ -10,12 +10,21 @@ import pytest
 from tandem_api.inference_service.source import Source
 from tandem_api.registry import key_digest
 from tandem_engine.sources import Backoff, Work, fetch, resolve
-from tandem_engine.sources.errors import AccessDenied, Changed, InvalidUri, NotFound, SourceError, Unreachable
+from tandem_engine.sources.errors import (
+    AccessDenied,
+    Changed,
+    ConversionFailed,
+    InvalidUri,
+    NotFound,
+    SourceError,
+    Unreachable,
+)
 from tandem_registry.access import Keys
 from tandem_registry.app import Surroundings
 from tandem_registry.settings import Settings
 
 from tests.registry.house import Clock, House, listening
+from tests.sources.gguf_file import write_gguf
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 KEY = "service-key-of-the-house"
@@ -55,6 +64,30 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_version_of_the_repository_is_fetched(model: dict[str, bytes], work: Work, tmp_path: Path) -> None:
     fetch("registry://llama/v1", tmp_path / "model", work)
     assert contents(tmp_path / "model") == model
+
+
+@pytest.mark.slow
+def test_a_gguf_file_of_the_repository_becomes_what_vllm_loads(
+    house: House, work: Work, tiny_llama: Path, tmp_path: Path
+) -> None:
+    write_gguf(tiny_llama, tmp_path / "tiny.gguf")
+    listed = [{"name": "tiny.gguf", "sha256": house.upload((tmp_path / "tiny.gguf").read_bytes())}]
+    body = {"format": "gguf", "files": listed}
+    house.ok(house.client.put("/admin/v1/repository/models/acme/tiny", json=body))
+    house.post("registry/models", name="llama")
+    house.post("registry/models/llama/versions", name="v1", artifact="acme/tiny")
+    fetch("registry://llama/v1", tmp_path / "models" / "llama", work)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= contents(tmp_path / "models" / "llama").keys()
+    assert not list((tmp_path / "models").rglob("*.gguf*"))
+
+
+def test_a_model_of_two_gguf_files_says_what_to_do(house: House, work: Work, tmp_path: Path) -> None:
+    listed = [{"name": f"{name}.gguf", "sha256": house.upload(name.encode())} for name in ("a", "b")]
+    house.ok(house.client.put("/admin/v1/repository/models/two", json={"format": "gguf", "files": listed}))
+    house.post("registry/models", name="llama")
+    house.post("registry/models/llama/versions", name="v1", artifact="two")
+    with pytest.raises(ConversionFailed, match="has 2 GGUF files"):
+        fetch("registry://llama/v1", tmp_path / "model", work)
 
 
 def test_the_active_version_and_an_alias_are_pinned(model: dict[str, bytes], house: House, work: Work) -> None:

@@ -1,8 +1,8 @@
 """`registry://NAME/VERSION`, `registry://NAME` and `registry://NAME@ALIAS`: what the model registry has or knows of.
 
 The registry says what a source stands for at this moment. Files of its repository are fetched one by one, by their
-SHA-256, and kept under the digest of all of them: a version that is registered twice is fetched once. A version whose
-content is elsewhere is fetched from there.
+SHA-256, and kept under the digest of all of them: a version that is registered twice is fetched once. A GGUF file is
+converted, as those of other sources are. A version whose content is elsewhere is fetched from there.
 
 `TANDEM_REGISTRY_URL` says where the registry (or a router, which relays) is, `TANDEM_REGISTRY_KEY` or
 `TANDEM_REGISTRY_KEY_FILE` holds the key for it.
@@ -10,7 +10,8 @@ content is elsewhere is fetched from there.
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,14 @@ from tandem_engine.sources.downloading import download, retrying
 from tandem_engine.sources.errors import (
     AccessDenied,
     Changed,
+    ConversionFailed,
     InvalidUri,
     NotFound,
     SourceError,
     Transient,
     Unreachable,
 )
+from tandem_engine.sources.gguf import ConvertedGguf
 from tandem_engine.sources.naming import safe_name
 from tandem_engine.sources.progress import Progress
 from tandem_engine.sources.source import Body, Content, InPlace, RemoteFile, Source, Work, WrittenFile
@@ -87,6 +90,7 @@ class RegistryContent:
 
         Raises:
             Changed: the version has other content than it was pinned to.
+            ConversionFailed: it is no GGUF file that could be converted.
         """
         registry = _Registry.of(work)
         found = retrying(work, lambda: registry.resolve(self.uri))
@@ -96,7 +100,23 @@ class RegistryContent:
             RemoteFile(safe_name(file.name, self.uri), file.size, {"sha256": file.sha256}, version=file.sha256)
             for file in found.artifact.files
         ]
+        if found.artifact.format == "gguf":
+            return self._converted(_Store(registry), files, folder, work)
         return download(_Store(registry), files, folder, work, self.uri)
+
+    def _converted(
+        self, store: "_Store", files: Sequence[RemoteFile], folder: Path, work: Work
+    ) -> tuple[WrittenFile, ...]:
+        weights = [file for file in files if file.name.endswith(".gguf")]
+        if len(weights) != 1:
+            raise ConversionFailed(f"{self.uri} has {len(weights)} GGUF files. Merge them, and register the one file.")
+        # A conversion begins with an empty folder; what was fetched before it broke off need not be fetched again.
+        beside = folder.with_name(f"{folder.name}.gguf")
+        beside.mkdir(exist_ok=True)
+        download(store, files, beside, work, self.uri)
+        made = ConvertedGguf(self.uri, beside / weights[0].name, weights[0].version).write(folder, work)
+        shutil.rmtree(beside)
+        return made
 
 
 def _elsewhere(found: Resolution) -> Source:
