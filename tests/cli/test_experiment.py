@@ -1,7 +1,12 @@
 """`tandem experiment` against a kubectl that answers from files."""
 
 import json
+import pty
+import subprocess
+from io import RawIOBase
 from pathlib import Path
+from select import select
+from signal import SIGINT
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,6 +15,8 @@ from tandem_api.inference_service.experiment import ExperimentSpec
 from tandem_cli.main import main
 from tandem_operator.planning.experiments.progress import Progress
 from tandem_operator.planning.experiments.record import Record, dump, judge, state
+
+from tests.cli.command import PROGRAM, environment
 
 SPEC = ExperimentSpec.model_validate(
     {"champion": "v1", "challenger": "v2", "weight": 10, "decide": [{"metric": "errorRate"}]}
@@ -67,6 +74,31 @@ def test_it_shows_what_is_known_and_what_decided(kubectl: Path) -> None:
     assert "RolledBack (HarmShown): v2 has 0 % of the traffic" in result.output
     assert "20.00 %" in result.output
     assert "v1 1,800 requests, v2 200" in result.output
+
+
+def test_watched_it_goes_on_showing_what_is_known(kubectl: Path) -> None:
+    running = Progress("Running", "Undecided", 0, 1000.0)
+    known = state("e1", SPEC, running, LEDGER, judge(SPEC, LEDGER), 1000.0, "")
+    put(kubectl, RECORD.model_copy(update={"state": known}))
+    reader, terminal = pty.openpty()
+    with open(reader, "rb", buffering=0) as shown, open(terminal, "wb") as output:
+        watching = subprocess.Popen(
+            [*PROGRAM, "experiment", "llama", "--watch"], stdout=output, stderr=output, env=environment(TERM="xterm")
+        )
+        try:
+            _read_until(shown, b"Running")
+            put(kubectl, RECORD)
+            _read_until(shown, b"RolledBack")
+        finally:
+            watching.send_signal(SIGINT)
+            watching.wait(60)
+
+
+def _read_until(shown: RawIOBase, text: bytes) -> None:
+    seen = b""
+    while text not in seen:
+        assert select([shown], [], [], 60)[0], seen
+        seen += shown.read(65_536) or b""
 
 
 def test_a_replay_comes_to_the_same_decision(kubectl: Path) -> None:

@@ -1,8 +1,9 @@
 """`tandem registry` and `tandem keys`, on a registry that listens."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from tandem_cli.main import main
 
 from tests.registry.house import House
+from tests.sources.hub_server import HubServer, hub_server
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -21,6 +23,12 @@ def call(house: House, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setenv("TANDEM_URL", house.url)
     monkeypatch.delenv("TANDEM_API_KEY", raising=False)
     return lambda *arguments: CliRunner().invoke(main, [*map(str, arguments)])
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with hub_server() as server:
+        yield server
 
 
 def test_an_imported_model_is_registered_active_and_listed(call: Call, house: House, tiny_model: Path) -> None:
@@ -43,8 +51,6 @@ def test_files_that_are_there_are_not_sent_again(call: Call, house: House, tiny_
 
 
 def test_an_import_goes_on_where_one_before_it_stopped(call: Call, house: House, tiny_model: Path) -> None:
-    import hashlib
-
     weights = (tiny_model / "model.safetensors").read_bytes()
     given = {"size": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
     id = house.post("repository/uploads", **given)["id"]
@@ -57,6 +63,24 @@ def test_an_import_goes_on_where_one_before_it_stopped(call: Call, house: House,
 def test_a_source_is_fetched_on_the_way(call: Call, tiny_model: Path) -> None:
     result = call("registry", "import", tiny_model.as_uri(), "tiny", "v1", "-o", "json")
     assert json.loads(result.stdout)["labels"] == {"imported-from": tiny_model.as_uri()[:128]}, result
+
+
+def test_a_commit_of_the_hub_is_imported(
+    call: Call, house: House, hub: HubServer, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    result = call("registry", "import", f"hf://org/model@{hub.push(files)}", "tiny", "v1")
+    assert result.exit_code == 0, result
+    stored = {file["name"]: file["sha256"] for file in house.get("repository/models/tiny/v1")["files"]}
+    assert stored == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def test_a_gguf_file_is_imported_as_it_is(call: Call, house: House, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF and so on")
+    assert call("registry", "import", tmp_path / "tiny.gguf", "tiny", "v1").exit_code == 0
+    artifact = house.get("repository/models/tiny/v1")
+    assert (artifact["format"], [file["name"] for file in artifact["files"]]) == ("gguf", ["tiny.gguf"])
 
 
 def test_a_folder_without_weights_is_refused(call: Call, tmp_path: Path) -> None:
