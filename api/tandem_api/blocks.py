@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Protocol
 
-from tandem_api.anthropic.answers import MessagesEncoder
+from tandem_api.anthropic.answers import InputDeltas, MessagesEncoder
 from tandem_api.openai.response_replies import Numbered, ResponseEncoder
-from tandem_api.replies import Block, Finish, Reply, Text, Usage
+from tandem_api.replies import Block, Finish, Reply, Text, ToolCall, Usage
 
 
 class BlockWriter(Protocol):
@@ -31,16 +31,19 @@ class MessageBlocks:
         self._encoder = encoder
         self._index = -1
         self._open: Block = Text("")
+        self._input = InputDeltas()
 
     def begins(self, usage: Usage) -> bytes:
         return self._encoder.begins(usage)
 
     def block_begins(self, block: Block) -> bytes:
         ended = self._encoder.block_ends(self._index, self._open) if self._index >= 0 else b""
-        self._index, self._open = self._index + 1, block
+        self._index, self._open, self._input = self._index + 1, block, InputDeltas()
         return ended + self._encoder.block_begins(self._index, block)
 
     def delta(self, text: str) -> bytes:
+        if isinstance(self._open, ToolCall) and not (text := self._input.told(text)):
+            return b""
         return self._encoder.delta(self._index, self._open, text)
 
     def ends(self, reply: Reply) -> bytes:

@@ -8,7 +8,7 @@ an empty text block, so a stream has it, too (requirements 2.4, 16.2).
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tandem_api.anthropic.answers import tool_input
+from tandem_api.anthropic.answers import InputDeltas, tool_input
 
 Event = dict[str, Any]
 
@@ -44,6 +44,8 @@ class MessageStream:
         """The kind of the block that is open; empty: none is."""
         self._theirs: int | None = None
         """The open block's index, as the engine counts."""
+        self._input = InputDeltas()
+        """Of the open block."""
 
     def feed(self, event: Event) -> Iterator[Event]:
         """The events that go to the client for one of the engine's.
@@ -87,7 +89,7 @@ class MessageStream:
             raise BrokenStream("a block begins after the message's end was told")
         yield from self._stop()
         self._index += 1
-        self._open, self._theirs = block["type"], theirs
+        self._open, self._theirs, self._input = block["type"], theirs, InputDeltas()
         begun = {**_BEGINNINGS.get(self._open, {}), **block}
         yield {"type": "content_block_start", "index": self._index, "content_block": begun}
 
@@ -97,6 +99,10 @@ class MessageStream:
             if kind == "tool_use" or delta["type"] == "signature_delta":
                 raise BrokenStream(f"{delta['type']} has no block that it belongs to")
             yield from self._start(_BEGINNINGS[kind], theirs)
+        if kind == "tool_use":
+            delta = {**delta, "partial_json": self._input.told(delta["partial_json"])}
+            if not delta["partial_json"]:
+                return
         yield {"type": "content_block_delta", "index": self._index, "delta": delta}
 
     def _stop(self) -> Iterator[Event]:

@@ -72,6 +72,19 @@ def test_blocks_are_numbered_anew_and_closed() -> None:
     assert_message_grammar(raw)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "told"), [((' "Ro', 'm"'), ""), (("", "[", "1]"), ""), ((" ", "{", '"a": 1}'), ' {"a": 1}')]
+)
+def test_a_call_whose_arguments_are_no_object_has_no_input(pieces: tuple[str, ...], told: str) -> None:
+    said = [{**delta("tool_use", 0), "delta": {"type": "input_json_delta", "partial_json": one}} for one in pieces]
+    raw = mended(block("tool_use", 0), *said, END, STOP)
+    assert_message_grammar(raw)
+    events = [
+        json.loads(line.removeprefix("data: ")) for line in raw.decode().splitlines() if line.startswith("data: ")
+    ]
+    assert "".join(event["delta"].get("partial_json", "") for event in events if "_delta" in event["type"]) == told
+
+
 def test_the_id_is_ours_and_thinking_begins_with_a_signature() -> None:
     raw = mended(block("thinking", 0), END, STOP)
     assert b'"id": "msg_1"' in raw

@@ -69,6 +69,11 @@ SAID: dict[str, tuple[dict[str, Any], str, list[dict[str, Any]]]] = {
         "length",
         [{"tool_calls": [called("look", '{"city": "')]}, more("Ro")],
     ),
+    "arguments that are no object": (
+        {"content": None, "tool_calls": [called("look", ' "Rom"')]},
+        "tool_calls",
+        [{"tool_calls": [called("look", " ")]}, more('"'), more('Rom"')],
+    ),
     "calls without index": (
         {"content": None, "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}] * 2},
         "tool_calls",

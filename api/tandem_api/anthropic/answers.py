@@ -122,6 +122,26 @@ def tool_input(arguments: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+class InputDeltas:
+    """What the deltas of one call's input say: nothing at all where its arguments begin as no object.
+
+    A model that nothing holds to a schema may call with a number or a text. A client reads a call's input again with
+    every delta, and breaks where that is no object; the whole answer's `tool_input` is empty then.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._begins: str | None = None
+        """The first character that is no space."""
+
+    def told(self, text: str) -> str:
+        """What may be told for the next piece of the arguments."""
+        if self._begins is None:
+            self._held += text
+            self._begins, text = self._held.lstrip()[:1] or None, self._held
+        return text if self._begins == "{" else ""
+
+
 def _event(type: str, **members: Any) -> bytes:
     return f"event: {type}\ndata: {compact({'type': type, **members})}\n\n".encode()
 
