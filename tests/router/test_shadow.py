@@ -4,13 +4,16 @@ import asyncio
 
 import pytest
 from tandem_api.inference_service import RoutingSpec
+from tandem_api.registry import KeyLimits
 from tandem_api.status import RouterStatus
 from tandem_api.topology import ExperimentRoutes, Topology
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+from tandem_router.limits.settings import LimitSettings
 
 from tests.router.conftest import OpenHouse
 from tests.router.fake_worker import Script, decode_well, fail_with, hang
 from tests.router.house import CHAT, STREAM, House, fake, topology_of, until
+from tests.router.test_keys import KEYED, STATIC, bearer
 
 SPLIT = (("v1", 100), ("v2", 0))
 
@@ -91,6 +94,17 @@ async def test_copies_wait_in_a_room_of_their_own(open_house: OpenHouse) -> None
         await until(lambda: len(challenger.queue) == 3)
         assert h.router.fleet.services["org/m"].room.taken == 0
         h.router.copies.stop()
+
+
+async def test_a_copy_uses_nothing_of_a_keys_limits(open_house: OpenHouse) -> None:
+    limits = LimitSettings(key=KeyLimits(requests_per_minute=2, tokens_per_minute=None))
+    async with open_house(decode=pair(), versions=SPLIT, access=KEYED, limits=limits) as h:
+        await begin(h)
+        for done in (1, 2):
+            answer = await h.chat(headers=bearer(STATIC))
+            assert (answer.status_code, answer.headers["x-ratelimit-remaining-requests"]) == (200, str(2 - done))
+            await until(lambda done=done: copies(h, "answered") == done)
+        assert (await h.chat(headers=bearer(STATIC))).status_code == 429
 
 
 async def test_without_a_challenger_that_can_serve_nothing_is_copied(open_house: OpenHouse) -> None:
