@@ -11,6 +11,7 @@ _CONTAINERS = (dict, list, set, deque, bytearray)
 
 def holdings(package: str) -> Counter[str]:
     """Things in containers that are attributes of a package's objects, by class and attribute, over all objects."""
+    gc.collect()  # of what other tests have left
     found: Counter[str] = Counter()
     for thing in gc.get_objects():
         if str(type(thing).__module__).split(".")[0] == package:

@@ -7,10 +7,14 @@ many thousand requests. So objects are counted while nothing is collected.
 import asyncio
 import gc
 import json
+import os
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from ipaddress import ip_network
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,18 +22,21 @@ import msgspec
 import pytest
 from tandem_api.inference_service import RoutingSpec
 from tandem_api.registry import KeyLimits
-from tandem_api.topology import RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes
+from tandem_api.topology import ExperimentRoutes, RevisionEndpoints, ServiceRoutes, Topology, VersionRoutes
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.access.settings import AccessSettings
 from tandem_router.discovery.assembling import Cluster
 from tandem_router.discovery.objects import EndpointSlice, InferenceService, Meta, Spec
+from tandem_router.endpoints.feedback import Feedback
+from tandem_router.experiments.quantiles import BLOCKS, EVERY, RunningQuantile
+from tandem_router.ids import Origin, ResponseIds
 from tandem_router.limits.settings import LimitSettings
 from tandem_router.telemetry import measures
 from tandem_router.virtual.settings import VirtualSettings
 
-from tests.holdings import holdings
+from tests.holdings import grown_by_nothing, holdings
 from tests.router.fake_worker import FakeCall, decode_well, fail_with, hang, words
-from tests.router.house import CHAT, STREAM, House, OpenHouse, fake
+from tests.router.house import CHAT, STREAM, House, OpenHouse, fake, topology_of
 
 ROUNDS = 3
 
@@ -136,6 +143,15 @@ def refuses_each_first() -> Callable[[FakeCall], Awaitable[None]]:
     return script
 
 
+HALVES = (("v1", 50), ("v2", 50))
+EXPERIMENT = ExperimentRoutes.model_validate(
+    {
+        "id": "e1",
+        "champion": "v1",
+        "challenger": "v2",
+        "decide": [{"metric": "errorRate"}, {"metric": "ttft"}, {"metric": "score"}],
+    }
+)
 KEYS = AccessSettings(static="no digest")
 LIMITED = LimitSettings(address=KeyLimits(requests_per_minute=1))
 
@@ -220,3 +236,70 @@ def test_services_and_slices_that_are_gone_leave_nothing_in_what_is_known_of_the
     for number in range(1000):
         come_and_go(f"service-{number}")
     assert not holdings("tandem_router") - before
+
+
+async def test_a_router_holds_no_more_for_clients_that_it_has_not_seen(open_house: OpenHouse) -> None:
+    """But what is named here, each of which has a bound and a test of its own."""
+    bounded = {
+        "Buckets._held",
+        "Feedback._scores",
+        "PrefixIndex._seen",
+        "RunningQuantile._stretch",
+        "_Tally.first",
+        "_Tally.bad",
+    }
+    routing = RoutingSpec.model_validate({"stickyBy": {"user": True}, "disaggregateFrom": 1})
+    proxies = LimitSettings(address=KeyLimits(requests_per_minute=1), trusted_proxies=(ip_network("127.0.0.0/8"),))
+    workers = [fake("decode", "d1"), fake("decode", "d2", version="v2")]
+    async with open_house(decode=workers, versions=HALVES, routing=routing, limits=proxies) as h:
+        (service,) = topology_of(workers, routing, HALVES).services
+        h.write_topology(Topology(services=(service.model_copy(update={"experiment": EXPERIMENT}),)))
+        await h.until(lambda: h.router.fleet.services["org/m"].counting is not None)
+
+        async def clients_come(numbers: range) -> None:
+            for number in numbers:
+                who = f"client-{number}"
+                headers = {
+                    "x-forwarded-for": f"198.51.100.{number}",
+                    "x-request-id": who,
+                    "authorization": f"Bearer {who}",
+                    "traceparent": f"00-{number + 1:032x}-{number + 1:016x}-01",
+                }
+                body = {**CHAT, "user": who, "messages": [{"role": "user", "content": f"I am {who}. " * 40}]}
+                answer = await h.chat({**body, "stream": number % 2 == 0}, headers=headers)
+                assert answer.status_code == 200
+                if number % 2:
+                    scored = {"id": answer.json()["id"], "score": number / 100}
+                    assert (await h.http.post("/v1/feedback", json=scored)).status_code == 200
+                assert (await h.chat(body, headers=headers)).status_code == 429
+                assert (await h.http.get(f"/{who}", headers=headers)).status_code == 404
+                assert (await h.http.get(f"/v1/models/{who}")).status_code == 404
+
+        await clients_come(range(10))
+        await h.at_rest()
+        before = holdings("tandem_router")
+        await clients_come(range(10, 30))
+        await grown_by_nothing("tandem_router", before, bounded)
+        assert {name for name in bounded if holdings("tandem_router")[name] > before[name]} >= {
+            "Buckets._held",
+            "Feedback._scores",
+            "PrefixIndex._seen",
+            "_Tally.first",
+        }
+
+
+def test_of_scores_and_of_values_the_latest_are_kept() -> None:
+    ids = ResponseIds(b"key", os.urandom)
+    service = SimpleNamespace(full_name="ns/m", counting=None)
+    scores = Feedback(ids, SimpleNamespace(services={"m": service}), measures.RouterMeasures(time.monotonic), 8)
+    quantile = RunningQuantile(0.9)
+    before = holdings("tandem_router")
+    for number in range(20):
+        id = ids.issue("chatcmpl-", Origin("ns/m", "v1"))
+        scores.take(json.dumps({"id": id, "score": number / 20}).encode())
+    for number in range(10_000):
+        quantile.add(float(number))
+    grown = holdings("tandem_router") - before
+    assert grown["Feedback._scores"] == 8
+    assert grown["RunningQuantile._past"] == BLOCKS + BLOCKS * EVERY
+    assert grown["RunningQuantile._stretch"] < EVERY
