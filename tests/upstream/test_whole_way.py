@@ -1,6 +1,7 @@
 """Requests to a server with known delays, by a router and an upstream worker: what is measured is what was drawn."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def metric(url: str, name: str) -> float:
     return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-def report_of(url: str, *args: str) -> Any:
+def report_of(url: str, *args: str | Path) -> Any:
     done = tandem("bench", url, "-o", "json", *args)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["figures"]
@@ -101,6 +102,43 @@ def test_an_open_loop_asks_on_time_though_answers_are_slow(delays: str):
     # A client that waited for answers would need 40 times half a second.
     assert found["seconds"] < 15
     assert found["succeeded"] == 40
+
+
+@pytest.mark.parametrize("api", ["messages", "responses"])
+def test_streams_of_each_api_are_measured(router: str, api: str):
+    found = report_of(f"{router}/v1/{api}", "--requests", "2", "--concurrency", "2")
+    assert (found["succeeded"], found["output_tokens"]) == (2, 2 * 7)
+    assert FIRST / 1000 <= found["ttft"]["min"] <= found["e2e"]["min"] - END / 1000
+
+
+@pytest.mark.parametrize("api", ["chat", "messages", "responses"])
+def test_whole_answers_of_each_api_are_measured(router: str, api: str):
+    found = report_of(router, "--api", api, "--requests", "2", "--concurrency", "2", "--no-stream")
+    assert (found["succeeded"], found["output_tokens"], found["ttft"]) == (2, 2 * 7, None)
+    assert found["e2e"]["min"] >= FIRST / 1000
+
+
+def test_a_trace_is_asked_for_when_it_says(delays: str, tmp_path: Path):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(json.dumps({"timestamp": at, "input_length": 9}) for at in (5000, 5400, 6000)))
+    found = report_of(delays, "--trace", trace)
+    assert found["succeeded"] == 3
+    assert found["seconds"] >= 1.0 + (FIRST + END) / 1000
+
+
+def test_ctrl_c_ends_a_measurement_with_a_report_of_what_was_done(delays: str):
+    httpx.delete(f"{delays}/seen")
+    command = [sys.executable, "-m", "tandem_cli", "bench", delays, "--duration", "600", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bench:
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{delays}/seen").json()["calls"] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        bench.send_signal(signal.SIGINT)
+        told = json.loads(bench.communicate(timeout=60)[0])
+    assert told["interrupted"] is True
+    assert told["figures"]["succeeded"] >= 1
+    assert bench.returncode == 0
 
 
 def test_the_routers_metrics_are_of_what_was_drawn(router: str):

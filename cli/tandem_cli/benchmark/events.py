@@ -38,7 +38,9 @@ def openai(data: bytes) -> Heard:
 
 
 def responses(data: bytes) -> Heard:
-    """Of OpenAI's responses."""
+    """Of OpenAI's responses. Some servers, Tandem's among them, add a [DONE] to what says the end."""
+    if data == b"[DONE]":
+        return _NOTHING
     event = _responses(data)
     usage = (event.response or event).usage or _NO_USAGE
     return Heard(
@@ -132,6 +134,7 @@ class _AnthropicEvent(msgspec.Struct):
     delta: _AnthropicDelta | None = None
 
 
+_NOTHING: Final = Heard()
 _OVER: Final = Heard(over=True)
 _NO_OPENAI_USAGE: Final = _OpenAIUsage()
 _NO_USAGE: Final = _Usage()

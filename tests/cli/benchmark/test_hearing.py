@@ -34,6 +34,7 @@ RESPONSES = [
     {"type": "response.output_text.delta", "delta": "Hé"},
     {"type": "response.output_text.delta", "delta": "llo"},
     {"type": "response.completed", "response": {"usage": {"input_tokens": 12, "output_tokens": 7}}},
+    b"[DONE]",
 ]
 
 
