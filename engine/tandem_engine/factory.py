@@ -3,12 +3,15 @@
 Kinds are imported only when asked for: the virtual engine needs no torch, and vLLM takes ten seconds to import.
 """
 
+import logging
 from pathlib import Path
 
 from tandem_api.worker import WorkerConfig
 from tandem_proto.channels import Tls
 
 from tandem_engine.engine import Engine
+
+log = logging.getLogger(__name__)
 
 
 def build_engine(config: WorkerConfig, model_dir: Path | None, name: str, host: str, tls: Tls | None) -> Engine:
@@ -33,6 +36,7 @@ def build_engine(config: WorkerConfig, model_dir: Path | None, name: str, host: 
 
             return VirtualModelEngine.from_config(config)
         case "vllm":
+            log.info("importing vLLM")
             from tandem_engine.vllm import VllmEngine
 
             if model_dir is None:
