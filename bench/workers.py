@@ -154,7 +154,7 @@ async def serve(workers: int, step: float) -> None:
             watch.ttft.clear()
         for channel in channels:
             await channel.close()
-        orders.kill.set()
+        orders.stop.set()
 
 
 async def start(
