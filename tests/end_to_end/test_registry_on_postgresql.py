@@ -153,6 +153,17 @@ async def test_a_key_holds_on_every_router_for_what_it_is_for_until_it_is_revoke
             client.models.list()
 
 
+async def test_a_keys_own_limit_holds(house: House, http: httpx.AsyncClient) -> None:
+    key = house.tandem("keys", "create", "slow", "--scope", "inference", "--requests-per-minute", "1")
+    router = house.routers()[0]
+    await _until(http, f"{router}/v1/models", key, 200)
+    asked = {"model": "virtual-gpt-4", "messages": [{"role": "user", "content": "Hello"}]}
+    shown = {"authorization": f"Bearer {key}"}
+    answers = [await http.post(f"{router}/virtual/v1/chat/completions", json=asked, headers=shown) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429], answers[0].text
+    assert int(answers[1].headers["retry-after"]) > 0
+
+
 async def test_a_database_that_is_away_for_a_minute_costs_no_request_no_count_and_no_outcome(
     cluster: Cluster, house: House, database: Postgres, namespace: str, http: httpx.AsyncClient
 ) -> None:
