@@ -187,12 +187,13 @@ def print_row(row: Row, mine: Cost, theirs: Cost) -> dict[str, Any]:
 
 
 def memory(total: int = 100_000) -> list[int]:
-    """Resident memory of our router while it serves `total` requests."""
+    """Resident memory of our router, printed at the start and after each tenth of `total` requests."""
+    print("resident MiB at the start and after each tenth of", total, "requests:", end="", flush=True)
+    sizes: list[int] = []
     with ours(1, 0) as (_, router):
-        load(router.port, 64, 16, 1, stream=False)
-        sizes = [router.resident_bytes()]
-        for _ in range(10):
-            load(router.port, 64, total // 640, 1, stream=False)
+        for tenth in range(11):
+            load(router.port, 64, total // 640 if tenth else 16, 1, stream=False)
             sizes.append(router.resident_bytes())
-    print("resident MiB after each tenth of", total, "requests:", " ".join(f"{s / 2**20:.1f}" for s in sizes))
+            print(f" {sizes[-1] / 2**20:.1f}", end="", flush=True)
+    print()
     return sizes

@@ -175,7 +175,7 @@ def main(id_key_file: Path | None, kubernetes: bool, **given: Any) -> None:
     from tandem_router.discovery import NoCluster
     from tandem_router.serving import serve
 
-    # What the imports made stays for good, and requests leave few cycles: looking for them seldom saves a tenth of CPU.
+    # What the imports made stays for good, and requests leave no cycles: what others leave can wait.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
