@@ -10,6 +10,7 @@ from tandem_engine.errors import KvGone, KvMismatch, Overloaded
 from tandem_engine.virtual import VirtualEngine
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 
+from tests.holdings import grown_by_nothing, holdings
 from tests.virtual_engine.conftest import TIMEOUT, RecordedReply, StartEngine, VirtualClock, call, chat, settle, words
 
 Report = worker_pb2.KvReport
@@ -261,3 +262,20 @@ async def test_an_answer_that_does_not_stream_begins_when_its_kv_and_first_token
         assert (reply.content_type, reply.kv.outcome) == ("application/json", Report.TRANSFERRED)
         await running
     assert reply.json["usage"]["completion_tokens"] == 400
+
+
+async def test_a_pair_holds_no_more_for_prompts_that_it_has_not_seen_but_blocks(start: StartEngine) -> None:
+    prefill, decode = await start("prefill"), await start()
+
+    async def prompts(numbers: range) -> None:
+        for number in numbers:
+            body = completion(words(40, number))
+            handle = await handle_of(prefill, body, "completion")
+            await answer(decode, body, "completion", kv=handle)
+            prefill.release(handle.lease)
+
+    await prompts(range(5))
+    before = holdings("tandem_engine")
+    await prompts(range(5, 25))
+    # A prompt's blocks stay known by their content until others need them: there are never more than the cache has.
+    await grown_by_nothing("tandem_engine", before, {"BlockCache._by_key"})
