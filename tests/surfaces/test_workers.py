@@ -1,5 +1,6 @@
 """Messages, their counting and Responses by workers: a router, a disaggregated pair, the official clients."""
 
+import json
 import re
 from typing import Any
 
@@ -162,6 +163,34 @@ def test_responses_that_need_state_are_refused_with_the_reason(gpt: openai.OpenA
     with pytest.raises(openai.BadRequestError, match="nothing is stored here") as caught:
         gpt.responses.create(**RESPOND, **member)
     assert caught.value.param == next(iter(member))
+
+
+CHAT: dict[str, Any] = {"model": "sky", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
+SURFACES: dict[str, tuple[dict[str, Any], str]] = {
+    "/v1/chat/completions": (CHAT, "max_tokens"),
+    "/v1/completions": ({"model": "sky", "max_tokens": 2, "prompt": "Hi"}, "max_tokens"),
+    "/v1/messages": (CHAT, "max_tokens"),
+    "/v1/responses": ({"model": "sky", "max_output_tokens": 2, "input": "Hi"}, "max_output_tokens"),
+}
+
+
+@pytest.mark.parametrize("path", SURFACES)
+def test_limits_hold_on_each_surface_in_its_own_shape(pair: Platform, path: str) -> None:
+    """Requirements 7.3."""
+    body, limit = SURFACES[path]
+    wrong = [b"{", b"[]", *({**body, **no} for no in ({"temperature": -0.1}, {"top_k": -2}, {limit: 0}))]
+    for asked in wrong:
+        answer = pair.http.post(path, content=asked if isinstance(asked, bytes) else json.dumps(asked).encode())
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"]) == (400, "invalid_request_error"), asked
+        assert error["message"]
+        assert (answer.json().get("type") == "error") == (path == "/v1/messages")
+        assert ("code" in error) != (path == "/v1/messages")
+    ended: Any = {"stop_sequences": ["a", "e"]} if path == "/v1/messages" else {}
+    for clamped in ({"temperature": 3}, {"top_p": 1.5}, {limit: 9000, "stop": ["a", "e"], **ended}):
+        if path == "/v1/responses" and limit in clamped:
+            continue  # it knows no stop sequences: the answer would be 8,192 tokens long
+        assert pair.http.post(path, json={**body, **clamped}).status_code == 200, clamped
 
 
 def test_errors_have_the_shape_of_their_surface(claude: anthropic.Anthropic, gpt: openai.OpenAI) -> None:
