@@ -3,9 +3,7 @@
 import json
 import pty
 import subprocess
-from io import RawIOBase
 from pathlib import Path
-from select import select
 from signal import SIGINT
 
 import pytest
@@ -17,6 +15,7 @@ from tandem_operator.planning.experiments.progress import Progress
 from tandem_operator.planning.experiments.record import Record, dump, judge, state
 
 from tests.cli.command import PROGRAM, environment
+from tests.cli.terminal import read_until
 
 SPEC = ExperimentSpec.model_validate(
     {"champion": "v1", "challenger": "v2", "weight": 10, "decide": [{"metric": "errorRate"}]}
@@ -86,19 +85,12 @@ def test_watched_it_goes_on_showing_what_is_known(kubectl: Path) -> None:
             [*PROGRAM, "experiment", "llama", "--watch"], stdout=output, stderr=output, env=environment(TERM="xterm")
         )
         try:
-            _read_until(shown, b"Running")
+            read_until(shown, b"Running")
             put(kubectl, RECORD)
-            _read_until(shown, b"RolledBack")
+            read_until(shown, b"RolledBack")
         finally:
             watching.send_signal(SIGINT)
             watching.wait(60)
-
-
-def _read_until(shown: RawIOBase, text: bytes) -> None:
-    seen = b""
-    while text not in seen:
-        assert select([shown], [], [], 60)[0], seen
-        seen += shown.read(65_536) or b""
 
 
 def test_a_replay_comes_to_the_same_decision(kubectl: Path) -> None:
