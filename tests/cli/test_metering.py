@@ -12,6 +12,7 @@ from tests.cli.terminal import read_until
 
 def test_a_terminal_shows_a_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")  # Else it is as wide as the terminal of whoever runs the tests.
     reader, terminal = pty.openpty()
     with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
