@@ -35,7 +35,7 @@ check: install  ## lint, format, types, walls, generated code, chart
 bench: install  ## what the router and the KV transfer cost, beside their peers
 	$(BIN)/python -m bench
 
-bench-experiments: install  ## how soon experiments decide and how often falsely; RUNS=200 for a short look
+bench-experiments: install  ## how soon experiments decide and how often falsely; an hour; RUNS=200 for a short look
 	$(UV) pip install --quiet savvi==0.3.1
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.experiments
 

@@ -1,7 +1,7 @@
 """`python -m bench.experiments`: all simulations, their tables and pictures.
 
-Environment: RUNS (10,000 of each scenario), JOBS (processes; as many as there are CPUs). The tables of bench/README.md
-between its marks, and the pictures, are written anew.
+Environment: RUNS (10,000 of each scenario; beside the peers, whose tests take longest, at most 1,000), JOBS (processes;
+as many as there are CPUs). The tables of bench/README.md between its marks, and the pictures, are written anew.
 """
 
 import os
@@ -28,6 +28,7 @@ from bench.experiments.worlds import STEADY, Effect
 
 README: Final = Path(__file__).parents[1] / "README.md"
 METHODS: Final = ["tandem", "canary", "canary, in a row", "mSPRT", "savvi"]
+MOST_BESIDE: Final = 1_000
 BEGIN, END = "<!-- experiments: written by `make bench-experiments` -->", "<!-- end of experiments -->"
 
 
@@ -36,8 +37,8 @@ def main() -> int:
     begin = time.monotonic()
     with pool() as processes:
         wrong = list(_shown(false_verdicts(WORLDS, runs, processes)))
-        beside = list(_shown(comparison(runs, processes)))
-    text = "\n".join([*_false(wrong, runs), "", *_equal(beside, runs), "", *_soon(beside, runs)])
+        beside = list(_shown(comparison(min(runs, MOST_BESIDE), processes)))
+    text = "\n".join([*_false(wrong, runs), "", *_equal(beside), "", *_soon(beside)])
     print(text)
     _write(text)
     plots.run(TTFT, Effect(ttft_relative=0.2), seed=4)
@@ -75,10 +76,10 @@ def _false(results: Sequence[Result], runs: int) -> Iterator[str]:
         yield f"| {world} | {question} | {' | '.join(values)} |"
 
 
-def _equal(results: Sequence[Result], runs: int) -> Iterator[str]:
+def _equal(results: Sequence[Result]) -> Iterator[str]:
     """Beside the peers, where nothing is wrong."""
     methods = [*METHODS, "tandem, every request"]
-    yield f"Equal versions rolled back, percent of {runs:,} runs:"
+    yield f"Equal versions rolled back, percent of {results[0].runs:,} runs:"
     yield ""
     yield f"| traffic | metric | {' | '.join(methods)} |"
     yield "|---|---|" + "---|" * len(methods)
@@ -89,12 +90,12 @@ def _equal(results: Sequence[Result], runs: int) -> Iterator[str]:
         yield f"| {world} | {question} | {' | '.join(cells)} |"
 
 
-def _soon(results: Sequence[Result], runs: int) -> Iterator[str]:
+def _soon(results: Sequence[Result]) -> Iterator[str]:
     """Where something is wrong."""
     methods = METHODS
     yield (
-        f"Worse challengers rolled back: after how many requests of both versions (median of {runs:,} runs), and in "
-        "what share of the runs within 20,000."
+        "Worse challengers rolled back: after how many requests of both versions (median of "
+        f"{results[0].runs:,} runs), and in what share of the runs within 20,000."
     )
     yield ""
     yield f"| traffic | challenger | {' | '.join(methods)} |"
