@@ -58,8 +58,8 @@ class Stormer:
         self._rest = Reading({}, {})
         self._stalling = asyncio.Lock()
 
-    async def learn(self, asks: Sequence[Ask], at_once: int = 8) -> dict[Ask, Answer]:
-        """Asks each once, calmly, and takes the counters at rest."""
+    async def learn(self, asks: Sequence[Ask], at_once: int = 4) -> dict[Ask, Answer]:
+        """Asks each once, so few at once that KV waiting to be fetched has room; takes the counters at rest."""
         places = asyncio.Semaphore(at_once)
 
         async def one(ask: Ask) -> Answer:
