@@ -4,12 +4,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.tools import CHECKOUT
-
-Json = dict[str, Any]
+from tests.end_to_end.following import Json
 
 NAME = "tandem"
 CHART = CHECKOUT / "charts" / "tandem"

@@ -12,9 +12,8 @@ from tandem_proto.tandem.v1 import worker_pb2
 from tests.cluster.cluster import Cluster
 from tests.conservation.judge import Answer, read_body, read_stream
 from tests.conservation.shots import Ask
+from tests.end_to_end.following import Json
 from tests.virtual_engine.conftest import RecordedReply, VirtualClock
-
-Json = dict[str, Any]
 
 ENGINE: Mapping[str, Any] = {"decodeStepTime": "20ms", "prefillTokenTime": "10us", "bytesPerToken": 64}
 """Of every version, but for what makes it another: streams of some seconds at most, of little KV."""
