@@ -71,13 +71,15 @@ def test_a_lease_is_renewed_while_a_fetch_on_the_same_connection_stands_still(
 def test_a_fetch_that_its_client_resets_ends_and_the_connection_serves_on(
     stub: kv_pb2_grpc.KvTransferStub, staging: Staging
 ) -> None:
-    fetch = stub.Fetch(REQUEST, timeout=TIMEOUT)
+    endless = b"ENDLESS KV" + bytes(6)  # more than all buffers and windows take
+    staging.stage(endless, StagedKv(HASH, 1, 1, len(LAYER), [LAYER] * 64))
+    fetch = stub.Fetch(kv_pb2.FetchRequest(lease=endless, content_hash=HASH), timeout=TIMEOUT)
     next(fetch)
     assert staging.counts().fetches == 1
     fetch.cancel()
     wait_for(lambda: staging.counts().fetches == 0)
-    assert stub.Release(kv_pb2.ReleaseRequest(lease=LEASE), timeout=TIMEOUT).released
-    assert staging.counts() == LeaseCounts(0, 0, 0)
+    assert stub.Release(kv_pb2.ReleaseRequest(lease=endless), timeout=TIMEOUT).released
+    assert staging.counts() == LeaseCounts(leases=1, bytes=2 * len(LAYER), fetches=0)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,16 +17,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.command import tandem, tandem_up
+from tests.loopback import free_port
 
 FIRST, END = 300, 200
 """Milliseconds; what everything between costs is far below."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

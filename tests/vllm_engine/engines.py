@@ -4,9 +4,8 @@ import asyncio
 import json
 import os
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tandem_engine.engine import Call, Counters, Outcome
 from tandem_engine.vllm import VllmEngine
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 
+from tests.loopback import free_port
 from tests.surfaces.transport import Recorder
 from tests.vllm_engine.sabotage import FAULT_FILE
 
@@ -37,21 +37,6 @@ ARGS = (
 )
 
 
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    while True:
-        with ExitStack() as stack:
-            first = 0
-            try:
-                for n in range(count):
-                    probe = stack.enter_context(socket.socket())
-                    probe.bind(("127.0.0.1", first and first + n))
-                    first = first or probe.getsockname()[1]
-            except (OSError, OverflowError):
-                continue
-            return first
-
-
 def config(role: str, connector: str = "grpc", tensor_parallel: int = 1, **changes: Any) -> WorkerConfig:
     settings: dict[str, Any] = {
         "role": role,
@@ -62,7 +47,7 @@ def config(role: str, connector: str = "grpc", tensor_parallel: int = 1, **chang
         "engine": {"type": "vllm", "args": ARGS},
         "tensor_parallel": tensor_parallel,
         "kv_transfer": {"connector": connector, "lease_ttl": LEASE_TTL, "max_staged_bytes": 40 * BLOCK_BYTES},
-        "ports": Ports(kv=free_ports(tensor_parallel + 1)),
+        "ports": Ports(kv=free_port(tensor_parallel + 1)),
         "max_tokens": 64,
     }
     return WorkerConfig(**{**settings, **changes})

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.loopback import free_port
+
 _IMPORTED: Final = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor", "vllm.v1.worker.cpu_worker")
 """None of them imports grpc, whose locks do not outlive a fork."""
 _STARTERS: Final = ("vllm.v1.engine.utils", "vllm.v1.executor.multiproc_executor")
@@ -23,7 +25,7 @@ class _Process(ForkServerProcess):
         self._environ: dict[str, str] = {}
 
     def start(self) -> None:
-        self._environ = dict(os.environ)
+        self._environ = {**os.environ, "VLLM_PORT": str(free_port(4))}  # else any that is free, bound later
         super().start()
 
     def run(self) -> None:
