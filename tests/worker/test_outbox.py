@@ -168,6 +168,19 @@ def test_a_first_data_does_not_wait():
     assert outbox.due
 
 
+def test_first_data_goes_before_that_of_others_in_its_frame():
+    outbox = Outbox(Tally())
+    old = talking(outbox, 1, 2)
+    for lane in (*old, Lane(3), Lane(4)):
+        outbox.data(lane, b"token")
+    [frame] = drain(outbox)
+    assert list(frame.data_calls) == [3, 4, 1, 2]
+    for lane in (Lane(5), *old):
+        outbox.data(lane, b"token")
+    [frame] = drain(outbox)
+    assert list(frame.data_calls) == [5, 1, 2]
+
+
 def test_an_end_without_data_does_not_wait():
     outbox = Outbox(Tally())
     talking(outbox, 1)

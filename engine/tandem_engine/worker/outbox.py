@@ -129,6 +129,7 @@ class Outbox:
         """Held, of all lanes."""
         self._tally = tally
         self._queue: deque[Lane] = deque()
+        self._fresh = 0  # lanes at the queue's front that have had no data: a first token goes before all others
         self._silent = 0  # lanes that have spoken, are open, and have nothing here: the ones a frame would wait for
         self._urgent = False
         self._behind = False  # the last frame could not take all
@@ -206,6 +207,7 @@ class Outbox:
         """The next frame; None where there is nothing to say."""
         frame = _Frame(self._hello, self._load)
         queue = self._queue
+        self._fresh = 0
         for _ in range(len(queue)):
             lane = queue.popleft()
             if not frame.take(lane):
@@ -231,9 +233,12 @@ class Outbox:
         self._tally.events += 1
         if not lane.queued:
             lane.queued = True
-            self._queue.append(lane)
             if lane.spoken:
+                self._queue.append(lane)
                 self._silent -= 1
+            else:
+                self._queue.insert(self._fresh, lane)
+                self._fresh += 1
 
 
 def _piece(lane: Lane, room: int) -> bytes:

@@ -30,6 +30,7 @@ from tandem_router.scheduling.worker import Lease, Place, Worker
 from tandem_router.telemetry.record import Record
 from tandem_router.telemetry.tracing import Span
 
+_OUTCOMES: Final = {number: name.lower() for name, number in pb.KvReport.Outcome.items() if number}
 ATTEMPTS: Final = 4
 """Of one role, the first included."""
 REFUSALS: Final = 8
@@ -155,7 +156,8 @@ class Exchange:
         if not demand.decode and not demand.prefill:
             return
         asked = self._clock()
-        self.record.held = self.record.held or not self._version.ready
+        if self._version.held and not self._version.ready:
+            self.record.held = True
         try:
             with self._span.child("queue"):
                 grant = await self._version.queue.take(demand, again=self._last is not None)
@@ -293,10 +295,10 @@ class Exchange:
         record.status = started.status
         # A worker that knows the length of a whole answer says so at its end: that is not its first token.
         record.ttft = None if streams or started.content_bytes else self._clock() - record.received
-        if kv.outcome:
-            record.kv_outcome = pb.KvReport.Outcome.Name(kv.outcome).lower()
-        record.kv_reason, record.kv_connector, record.kv_peer = kv.reason, kv.connector, kv.peer
-        record.kv_bytes, record.kv_blocks, record.kv_seconds = kv.bytes, kv.blocks, kv.micros / 1e6
+        record.kv_outcome, record.kv_reason = _OUTCOMES.get(kv.outcome, ""), kv.reason
+        if size := kv.bytes:
+            record.kv_bytes, record.kv_blocks, record.kv_seconds = size, kv.blocks, kv.micros / 1e6
+            record.kv_connector, record.kv_peer = kv.connector, kv.peer
 
     def headers(self, content_type: str, streams: bool) -> Headers:
         """The client gets the first of its answer."""

@@ -6,10 +6,10 @@ the reader: they return at once, and what one of them raises costs its own call 
 """
 
 import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice, takewhile
 from typing import Final, Protocol, TypeVar
 
 from tandem_api.topology import WorkerEndpoint
@@ -19,7 +19,7 @@ from tandem_proto.tandem.v1 import worker_pb2 as pb
 
 from tandem_router.failures import CallFailed
 from tandem_router.sessions.outbox import Outbox
-from tandem_router.sessions.rpc import Call, CallEnded, open_call
+from tandem_router.sessions.rpc import Call, open_call
 
 _log = logging.getLogger(__name__)
 
@@ -77,9 +77,13 @@ class Link:
         self._listener = listener
         self._legs: dict[int, Leg] = {}
         self._outbox = Outbox()
-        self._wake = asyncio.Event()
-        self._greeted = asyncio.Event()
+        self._flushing = False
+        self._loop = asyncio.get_running_loop()
         self._call: Call | None = None
+        self._limit: asyncio.Timeout | None = None
+        """For the worker's Hello, and for the end of a session that was closed."""
+        self._rest: tuple[pb.Downward, int] | None = None
+        """A frame of which so many events have been relayed, and the rest is for the loop's next turn."""
         self._last_id = 0
         self._closing = False
 
@@ -95,7 +99,7 @@ class Link:
         if call_id:
             submit.call_id = call_id
             self._outbox.submit(submit, body)
-            self._wake.set()
+            self._say()
         return call_id
 
     def hand_on(self, lease: bytes, leg: Leg) -> int:
@@ -103,7 +107,7 @@ class Link:
         call_id = self._register(leg)
         if call_id:
             self._outbox.hand_on(pb.HandOn(call_id=call_id, lease=lease))
-            self._wake.set()
+            self._say()
         return call_id
 
     def cancel(self, call_id: int) -> None:
@@ -111,18 +115,24 @@ class Link:
         if self._legs.pop(call_id, None) is not None:
             self.sinks.pop(call_id, None)
             self._outbox.cancel(call_id)
-            self._wake.set()
+            self._say()
 
     def release(self, lease: bytes) -> None:
         """Ends a lease. Where the session is lost, the worker's TTL ends it."""
         if self.connected:
             self._outbox.release(lease)
-            self._wake.set()
+            self._say()
 
     def close(self) -> None:
         """`run` ends once everything is said that was to be said."""
         self._closing = True
-        self._wake.set()
+        self._say()
+
+    def _say(self) -> None:
+        """What the outbox has goes at the end of this turn of the loop: requests that came in it share a message."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _register(self, leg: Leg) -> int:
         if not self.connected:
@@ -147,7 +157,7 @@ class Link:
             finally:
                 was_connected = self.connected
                 self._lose()
-                self._call = None
+                self._call = self._limit = None
             if self._closing:
                 return
             if was_connected:
@@ -161,30 +171,24 @@ class Link:
         """From the Hello to the end; `trouble` then says why it ended."""
         method = _METHODS[self.endpoint.role]
         async with (
-            asyncio.timeout(HELLO_SECONDS) as limit,
-            open_call(self.endpoint.address, self._tls, method, self._hear, largest=_LARGEST_MESSAGE) as call,
-            asyncio.TaskGroup() as tasks,
+            asyncio.timeout(HELLO_SECONDS) as self._limit,
+            open_call(
+                self.endpoint.address, self._tls, method, self._hear, sent=self._flush, largest=_LARGEST_MESSAGE
+            ) as self._call,
         ):
-            self._call = call
-            writer = tasks.create_task(self._write(call, limit))
-            self.trouble = (await call.ended()).details or "the worker ended the session"
-            writer.cancel()
+            self._call.send(self._hello.SerializeToString())
+            self.trouble = (await self._call.ended()).details or "the worker ended the session"
 
-    async def _write(self, call: Call, limit: asyncio.Timeout) -> None:
-        with contextlib.suppress(CallEnded):
-            await call.write(self._hello.SerializeToString())
-            await self._greeted.wait()
-            limit.reschedule(None)
-            while not self._closing:
-                await self._wake.wait()
-                self._wake.clear()
-                # Requests that came in the same turn of the loop share a message.
-                await asyncio.sleep(0)
-                while self._outbox:
-                    await call.write(self._outbox.next().SerializeToString())
+    def _flush(self) -> None:
+        self._flushing = False
+        call, limit = self._call, self._limit
+        if call is None or limit is None or not self.connected:
+            return
+        while self._outbox and call.idle:
+            call.send(self._outbox.next().SerializeToString())
+        if self._closing and call.idle and limit.when() is None:
             call.done_writing()
-            await asyncio.sleep(FAREWELL_SECONDS)
-            call.cancel()
+            limit.reschedule(self._loop.time() + FAREWELL_SECONDS)
 
     def _hear(self, message: bytes) -> None:
         frame = pb.Downward.FromString(message)
@@ -196,25 +200,38 @@ class Link:
                     self._call.cancel(objection)
                 return
             self.connected, self.trouble = True, ""
-            self._greeted.set()
+            if self._limit is not None:
+                self._limit.reschedule(None)
+            self._say()
         self._take(frame)
 
     def _take(self, frame: pb.Downward) -> None:
-        """One frame, in the order of its fields: a call's start, data and end may be in the same one."""
+        """One frame, in the order of its fields: a call's start, data and end may be in the same one.
+
+        First tokens go before the others' in a turn of the loop of their own: uvloop's transports write when a turn
+        ends, in whatever order.
+        """
+        self._take_rest()
         self.frames += 1
         legs = self._legs
         for started in frame.started:
             if (leg := legs.get(started.call_id)) is not None:
                 self._tell(started.call_id, leg.started, started)
-        if calls := frame.data_calls:
-            self.events += len(calls)
-            sinks = self.sinks
-            for call_id, chunk in zip(calls, frame.data, strict=False):
-                if (sink := sinks.get(call_id)) is not None:
-                    try:
-                        sink(chunk)
-                    except Exception:
-                        self._break(call_id)
+        self.events += len(frame.data_calls)
+        first = _first_tokens(frame)
+        self._relay(islice(zip(frame.data_calls, frame.data, strict=False), first))
+        self._rest = frame, first
+        if 0 < first < len(frame.data_calls):
+            self._loop.call_soon(self._take_rest)
+        else:
+            self._take_rest()
+
+    def _take_rest(self) -> None:
+        """What has been left of the last frame."""
+        if self._rest is None:
+            return
+        (frame, begin), self._rest = self._rest, None
+        self._relay(islice(zip(frame.data_calls, frame.data, strict=False), begin, None))
         for finished in frame.finished:
             if (leg := self._end(finished.call_id)) is not None:
                 self._tell(finished.call_id, leg.finished, finished)
@@ -226,6 +243,15 @@ class Link:
                 self._tell(failed.call_id, leg.failed, CallFailed.of(failed))
         if frame.HasField("load"):
             self._listener.loaded(frame.load)
+
+    def _relay(self, events: Iterable[tuple[int, bytes]]) -> None:
+        sinks = self.sinks
+        for call_id, chunk in events:
+            if (sink := sinks.get(call_id)) is not None:
+                try:
+                    sink(chunk)
+                except Exception:
+                    self._break(call_id)
 
     def _tell(self, call_id: int, hear: Callable[[_T], None], what: _T) -> None:
         try:
@@ -246,8 +272,8 @@ class Link:
         return self._legs.pop(call_id, None)
 
     def _lose(self) -> None:
+        self._take_rest()
         self.connected = False
-        self._greeted.clear()
         self._outbox.clear()
         legs, self._legs = self._legs, {}
         self.sinks.clear()
@@ -256,6 +282,14 @@ class Link:
                 CallFailed(pb.UNAVAILABLE, "the connection to the model's worker was lost", reason="session_lost")
             )
         self._listener.lost()
+
+
+def _first_tokens(frame: pb.Downward) -> int:
+    """How many of the frame's events are the first of their calls: workers put them before the others."""
+    if not frame.started:
+        return 0
+    started = {started.call_id for started in frame.started}
+    return sum(1 for _ in takewhile(started.__contains__, frame.data_calls))
 
 
 def _objection(hello: pb.Hello) -> str | None:

@@ -431,6 +431,7 @@ class Downward(_message.Message):
 
     What calls have to say. Of one call a frame holds at most one element of each kind, to be read in the order of the
     fields. data_calls[i] is the call of data[i]: two flat lists, because a message for each chunk costs the reader more.
+    First data of calls goes before that of the others: no first token waits for tokens that are less missed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

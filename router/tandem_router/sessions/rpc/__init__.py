@@ -6,6 +6,6 @@ needs little of HTTP/2. Read where the bytes arrive, a message costs 80 µs and 
 grpcio's servers, and see a gRPC client like any other.
 """
 
-from tandem_router.sessions.rpc.call import Call, CallEnded, open_call
+from tandem_router.sessions.rpc.call import Call, Ended, open_call
 
-__all__ = ["Call", "CallEnded", "open_call"]
+__all__ = ["Call", "Ended", "open_call"]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import grpc
 import hpack
@@ -20,18 +20,22 @@ _QUIET_BEATS: Final = 3
 """A peer that is silent for so long, although it was asked after the first, has vanished."""
 
 
-class CallEnded(Exception):
-    """The call is over, for whatever reason. `details` is for people."""
+class Ended(NamedTuple):
+    """How the call ended. `details` is for people."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(f"{code.name}: {details}" if details else code.name)
-        self.code = code
-        self.details = details
+    code: grpc.StatusCode
+    details: str
 
 
 @contextlib.asynccontextmanager
 async def open_call(
-    address: str, tls: Tls | None, method: str, hear: Callable[[bytes], None], *, largest: int
+    address: str,
+    tls: Tls | None,
+    method: str,
+    hear: Callable[[bytes], None],
+    *,
+    sent: Callable[[], None],
+    largest: int,
 ) -> AsyncIterator["Call"]:
     """Connects and begins a call. Left, the call is cancelled unless it has ended, and the connection is closed.
 
@@ -40,13 +44,14 @@ async def open_call(
         tls: As for every channel.
         method: /package.Service/Method.
         hear: Gets each message, in the turn of the loop in which it arrives. What it raises ends the call.
+        sent: Called when a message that had to wait for the peer has gone.
         largest: Bytes that a message may have.
 
     Raises:
         OSError: No connection, or TLS refused it.
     """
     host, _, port = address.rpartition(":")
-    call = Call(request_headers(method, address, encrypted=tls is not None), hear, largest)
+    call = Call(request_headers(method, address, encrypted=tls is not None), hear, sent, largest)
     await asyncio.get_running_loop().create_connection(
         lambda: call,
         host.strip("[]"),
@@ -63,10 +68,13 @@ async def open_call(
 class Call(asyncio.Protocol):
     """One call on one connection."""
 
-    def __init__(self, request: list[tuple[str, str]], hear: Callable[[bytes], None], largest: int) -> None:
+    def __init__(
+        self, request: list[tuple[str, str]], hear: Callable[[bytes], None], sent: Callable[[], None], largest: int
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._request = request
         self._hear = hear
+        self._sent = sent
         self._largest = largest
         self._transport: asyncio.Transport
         self._reader = frames.Reader(_LARGEST_FRAME)
@@ -81,35 +89,35 @@ class Call(asyncio.Protocol):
         """Bytes received for which the peer's window has not been opened again."""
         self._stream_window = self._connection_window = self._initial_window = frames.DEFAULT_WINDOW
         self._frame_size = frames.DEFAULT_FRAME_SIZE
-        self._may_send = asyncio.Event()
+        self._unsent = memoryview(b"")
+        """Of the message that is being sent."""
         self._paused = False
         self._quiet_beats = 0
         self._beat: asyncio.TimerHandle
-        self._end: asyncio.Future[CallEnded] = self._loop.create_future()
+        self._end: asyncio.Future[Ended] = self._loop.create_future()
 
     # ---- for whoever opened it
 
-    async def write(self, message: bytes) -> None:
-        """Sends a message, as fast as the peer takes it. One task at a time.
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be sent: there may be another message."""
+        return not self._unsent
 
-        Raises:
-            CallEnded: meanwhile.
+    def send(self, message: bytes) -> None:
+        """Sends a message, as fast as the peer takes it; `sent` is called where that is not at once.
+
+        To be called when `idle`. Of a call that has ended nothing is sent.
         """
-        rest = memoryview(with_prefix(message))
-        while rest:
-            await self._until_open()
-            size = min(len(rest), self._frame_size, self._stream_window, self._connection_window)
-            self._stream_window -= size
-            self._connection_window -= size
-            self._transport.write(frames.encode(frames.DATA, 0, STREAM, bytes(rest[:size])))
-            rest = rest[size:]
+        if not self._end.done():
+            self._unsent = memoryview(with_prefix(message))
+            self._push()
 
     def done_writing(self) -> None:
         """Nothing more comes from this side."""
         if not self._end.done():
             self._transport.write(frames.encode(frames.DATA, frames.END_STREAM, STREAM))
 
-    async def ended(self) -> CallEnded:
+    async def ended(self) -> Ended:
         """Waits until the peer ends the call, or the connection does."""
         return await asyncio.shield(self._end)
 
@@ -137,7 +145,6 @@ class Call(asyncio.Protocol):
             + frames.window_update(0, _WINDOW - frames.DEFAULT_WINDOW)
             + frames.encode(frames.HEADERS, frames.END_HEADERS, STREAM, headers)
         )
-        self._open_or_shut()
         self._beat = self._loop.call_later(_BEAT_SECONDS, self._on_beat)
 
     def data_received(self, data: bytes) -> None:
@@ -153,11 +160,10 @@ class Call(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._open_or_shut()
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._open_or_shut()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._beat.cancel()
@@ -234,29 +240,35 @@ class Call(asyncio.Protocol):
             elif key == frames.MAX_FRAME_SIZE:
                 self._frame_size = value
         self._transport.write(frames.encode(frames.SETTINGS, frames.ACK, 0))
-        self._open_or_shut()
+        self._go_on()
 
-    # ---- what may be sent
+    # ---- what is sent
 
     def _credit(self, stream: int, size: int) -> None:
         if stream:
             self._stream_window += size
         else:
             self._connection_window += size
-        self._open_or_shut()
+        self._go_on()
 
-    def _open_or_shut(self) -> None:
-        if self._stream_window > 0 and self._connection_window > 0 and not self._paused:
-            self._may_send.set()
-        else:
-            self._may_send.clear()
+    def _go_on(self) -> None:
+        """The peer may take more of what waits for it."""
+        if self._unsent:
+            self._push()
+            if not self._unsent:
+                self._sent()
 
-    async def _until_open(self) -> None:
-        self._open_or_shut()
-        if not self._end.done():
-            await self._may_send.wait()
-        if self._end.done():
-            raise self._end.result()
+    def _push(self) -> None:
+        rest = self._unsent
+        while rest and not self._paused:
+            size = min(len(rest), self._frame_size, self._stream_window, self._connection_window)
+            if size <= 0:
+                break
+            self._stream_window -= size
+            self._connection_window -= size
+            self._transport.write(frames.encode(frames.DATA, 0, STREAM, bytes(rest[:size])))
+            rest = rest[size:]
+        self._unsent = rest
 
     # ---- the end
 
@@ -276,6 +288,5 @@ class Call(asyncio.Protocol):
 
     def _finish(self, code: grpc.StatusCode, details: str) -> None:
         if not self._end.done():
-            self._end.set_result(CallEnded(code, details))
-        # Whoever waits to write hears of it.
-        self._may_send.set()
+            self._end.set_result(Ended(code, details))
+            self._unsent = memoryview(b"")
