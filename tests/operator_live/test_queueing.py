@@ -9,7 +9,7 @@ from tandem_operator.queueing import Closed, KeyedQueue
 
 
 async def _taken(queue: KeyedQueue[str]) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await queue.get()
 
 
@@ -77,7 +77,7 @@ async def test_all_workers_end_when_the_queue_is_closed() -> None:
         except Closed:
             return "ended"
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         workers = [group.create_task(work()) for _ in range(3)]
         await asyncio.sleep(0)
         queue.close()

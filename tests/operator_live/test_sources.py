@@ -73,7 +73,7 @@ async def _resolver(
 
 
 async def _resolved(hub: _Hub, wanted: Resolve, secrets: Mapping[str, Mapping[str, str]] | None = None) -> Resolution:
-    async with asyncio.timeout(20), _resolver(hub, _Secrets(secrets), [0.0]) as (resolver, answered):
+    async with asyncio.timeout(60), _resolver(hub, _Secrets(secrets), [0.0]) as (resolver, answered):
         resolver.resolve(("ns", "one"), wanted)
         await answered.wait()
         assert resolver.known("elsewhere") == {}
@@ -106,7 +106,7 @@ async def test_a_token_that_is_not_there_is_said(secrets: Mapping[str, Mapping[s
 
 
 async def test_a_hub_that_does_not_answer_is_named() -> None:
-    async with httpx.AsyncClient() as http, asyncio.timeout(20):
+    async with httpx.AsyncClient() as http, asyncio.timeout(60):
         answered = asyncio.Event()
         resolver = SourceResolver(_Secrets({}), http, "http://127.0.0.1:9", lambda _: answered.set(), lambda: 0.0)
         task = asyncio.create_task(resolver.run())
@@ -118,7 +118,7 @@ async def test_a_hub_that_does_not_answer_is_named() -> None:
 
 async def test_what_is_asked_at_the_same_time_is_asked_once_and_later_again() -> None:
     hub, clock = _Hub(), [0.0]
-    async with asyncio.timeout(20), _resolver(hub, _Secrets({}), clock) as (resolver, answered):
+    async with asyncio.timeout(60), _resolver(hub, _Secrets({}), clock) as (resolver, answered):
         resolver.resolve(("ns", "one"), Resolve(SOURCE))
         resolver.resolve(("ns", "two"), Resolve(SOURCE))
         await answered.wait()

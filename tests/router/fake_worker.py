@@ -127,7 +127,7 @@ class FakeWorker(PrefillWorkerServicer, DecodeWorkerServicer):
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Waits until something that the router does makes it true."""
-        async with asyncio.timeout(20), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(holds)
 
     def grant(self) -> kv_pb2.KvHandle:

@@ -15,7 +15,7 @@ from tests.router.house import MODEL, OpenHouse, answers, fake, following, topol
 async def test_a_file_is_read_again_whenever_it_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "topology.json"
     path.write_text(Topology().model_dump_json())
-    async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(20):
+    async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(60):
         assert await told.get() == Topology()
         worker = fake("decode", "d0")
         async with worker.serving():
@@ -27,7 +27,7 @@ async def test_a_file_is_read_again_whenever_it_is_replaced(tmp_path: Path) -> N
 
 async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "topology.json"
-    async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(20):
+    async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(60):
         await until(lambda: caplog.records)
         path.write_text(Topology().model_dump_json())
         assert await told.get() == Topology()

@@ -184,19 +184,19 @@ async def test_a_service_without_prefill_runs_at_decode_alone(open_house: OpenHo
 
 
 async def test_the_deadline_is_a_504_and_cancels_the_worker(open_house: OpenHouse) -> None:
-    routing = RoutingSpec(request_timeout=0.3)
+    routing = RoutingSpec(request_timeout=1)
     async with open_house([fake("prefill", "p0", hang)], [fake("decode", "d0")], routing=routing) as h:
         answer = await h.chat()
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
         await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set())
-        assert 0 < h.prefill[0].calls[0].submit.time_left_ms <= 300
+        assert 0 < h.prefill[0].calls[0].submit.time_left_ms <= 1000
 
 
 async def test_the_deadline_of_a_stream_is_a_typed_event(open_house: OpenHouse) -> None:
     async def never_end(call: FakeCall) -> None:
         await begin_then(call, hang)
 
-    routing = RoutingSpec(request_timeout=0.3)
+    routing = RoutingSpec(request_timeout=1)
     async with open_house(decode=[fake("decode", "d0", never_end)], routing=routing) as h:
         *_, error, done = events((await h.chat(STREAM)).text)
         assert json.loads(error)["error"]["code"] == "deadline_exceeded"
@@ -251,7 +251,7 @@ async def test_the_lease_is_released_at_the_first_byte(open_house: OpenHouse) ->
 
 async def test_the_prefill_place_is_free_while_decode_runs(open_house: OpenHouse) -> None:
     prefill = fake("prefill", "p0", max_running=1)
-    async with open_house([prefill], [fake("decode", "d0", hang)], routing=RoutingSpec(request_timeout=5)) as h:
+    async with open_house([prefill], [fake("decode", "d0", hang)], routing=RoutingSpec(request_timeout=30)) as h:
         asking = [asyncio.create_task(h.chat(STREAM)) for _ in range(3)]
         await h.until(lambda: len(h.decode[0].open) == 3)
         for task in asking:
@@ -279,7 +279,7 @@ async def test_half_an_event_never_reaches_the_client(
         call.data(*before, HALF)
         await end(call)
 
-    routing = RoutingSpec(request_timeout=1)
+    routing = RoutingSpec(request_timeout=2)
     async with open_house(decode=[fake("decode", "d0", half)], http=http, routing=routing) as h:
         *first, error, done = events((await h.chat(STREAM)).text)
         assert len(first) == len(before)
@@ -348,7 +348,7 @@ async def test_what_nobody_foresaw_ends_a_stream_with_an_error_event(
     async def never_end(call: FakeCall) -> None:
         await begin_then(call, hang)
 
-    options = {"routing": RoutingSpec(request_timeout=0.3), "tracer": BreaksWhenCancelled(), "http": http}
+    options = {"routing": RoutingSpec(request_timeout=1), "tracer": BreaksWhenCancelled(), "http": http}
     async with open_house(decode=[fake("decode", "d0", never_end)], **options) as h:
         word, error, done = events((await h.chat(STREAM)).text)
         assert "Hel" in word

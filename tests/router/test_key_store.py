@@ -89,7 +89,7 @@ async def routers(folder: Path, url: str, count: int = 1) -> AsyncIterator[list[
 
 async def says(router: House, raw: str, status: int) -> None:
     """Waits until a router answers a key like this."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await router.chat(headers=bearer(raw))).status_code != status:
             await asyncio.sleep(0.01)
 

@@ -211,14 +211,14 @@ def account(installed: Cluster, namespace: str, tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_service_account_that_may_list_and_watch_both_is_enough(account: Path, namespace: str) -> None:
-    async with following(KubernetesSource(connector(account), [namespace])) as told, asyncio.timeout(20):
+    async with following(KubernetesSource(connector(account), [namespace])) as told, asyncio.timeout(60):
         assert await told.get() == Topology()
 
 
 async def test_a_token_that_was_replaced_is_read_again(account: Path, namespace: str, installed: Cluster) -> None:
     good = (account / "token").read_text()
     (account / "token").write_text("stale")
-    async with following(KubernetesSource(connector(account), [namespace])) as told, asyncio.timeout(20):
+    async with following(KubernetesSource(connector(account), [namespace])) as told, asyncio.timeout(60):
         await asyncio.sleep(0.2)
         assert told.empty()
         (account / "token").write_text(good)

@@ -55,7 +55,7 @@ async def told_by(watch: Watching, *endpoints: Any) -> AsyncIterator[tuple[FakeA
         await watch(request, reply)
 
     api = FakeApi(answer, {SERVICES: [served()], SLICES: [slice_of(*endpoints)]})
-    async with api.serving(), asyncio.timeout(20):
+    async with api.serving(), asyncio.timeout(60):
         source = KubernetesSource(api.connect, rng=random.Random(1))
         async with following(source) as told:
             yield api, told
@@ -168,7 +168,7 @@ async def test_long_lists_come_in_pages() -> None:
 
     slices = [slice_of(endpoint(f"d{n}", f"10.0.0.{n}"), suffix=f"-{n}") for n in range(3)]
     api = FakeApi(watch, {SERVICES: [served()], SLICES: slices}, page=1)
-    async with api.serving(), asyncio.timeout(20), following(KubernetesSource(api.connect)) as told:
+    async with api.serving(), asyncio.timeout(60), following(KubernetesSource(api.connect)) as told:
         assert workers(await told.get()) == ["d0", "d1", "d2"]
     assert [r.params.get("continue") for r in api.asked if r.path == SLICES and not r.watches] == [None, "1", "2"]
 

@@ -292,7 +292,7 @@ async def test_a_retry_bound_to_a_revision_holds_up_nobody_elsewhere() -> None:
         at_b = made.take([one], Demand())
     assert at_b is not None
     queue = Queue(made, lambda: [a, b], Room(8), RoutingSpec())
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         bound = tasks.create_task(refused(queue.take(Demand(decode=False, revision=a), again=True)))
         other = tasks.create_task(queue.take(Demand()))
         await until(lambda: len(queue) == 2)

@@ -131,6 +131,6 @@ async def test_a_router_that_ends_waits_for_no_copy(open_house: OpenHouse) -> No
         await begin(h)
         assert (await h.chat()).status_code == 200
         await until(lambda: h.decode[1].calls)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(h.router.settings.grace / 2):
             await h.router.drain()
         await until(lambda: h.decode[1].calls[0].cancelled.is_set())
