@@ -19,6 +19,7 @@ from tandem_api.worker import WorkerConfig
 from tests.loopback import free_host
 
 ENGINE = VirtualEngineSpec(decode_step_time=0.005, prefill_token_time=1e-5, seed=3)
+TOPOLOGY = "topology.json"
 MESSAGES = [{"role": "user", "content": "Why is the sky blue? " * 20}]
 
 
@@ -126,16 +127,18 @@ def platform(
             routing=RoutingSpec(),
             versions=(VersionRoutes(name="v1", weight=100, revisions=(revision,)),),
         )
-        topology = folder / "topology.json"
-        topology.write_text(Topology(services=(service,)).model_dump_json())
-        host = free_host()
-        router = program(
-            *("tandem_router", "--allow-no-auth", "--topology", str(topology), "--host", host, "--server-timing"),
-            *router_options,
-        )
-        programs["router"] = stack.enter_context(router)
-        url = f"http://{host}:8080"
-        http = stack.enter_context(httpx.Client(base_url=url, timeout=30))
-        here = Platform(url, http, programs)
+        (folder / TOPOLOGY).write_text(Topology(services=(service,)).model_dump_json())
+        here = stack.enter_context(router(folder, *router_options))
+        here.programs |= programs
         here.until_ready(*(names if ready else ()))
         yield here
+
+
+@contextmanager
+def router(folder: Path, *options: str) -> Iterator[Platform]:
+    """A router before the workers of the platform in `folder`: its own, or another one."""
+    host = free_host()
+    argv = ("--allow-no-auth", "--topology", str(folder / TOPOLOGY), "--host", host, "--server-timing")
+    url = f"http://{host}:8080"
+    with program("tandem_router", *argv, *options) as process, httpx.Client(base_url=url, timeout=30) as http:
+        yield Platform(url, http, {"router": process})

@@ -141,6 +141,24 @@ async def test_other_routers_calls_count_as_load() -> None:
     assert grant.decode.worker is one.decode[1]
 
 
+async def test_a_router_gets_its_part_of_the_places_however_many_others_have() -> None:
+    one = revision("r", 0, 1, running=5)
+    one.decode[0].loaded(pb.Load(ready=True, open_calls=5, routers=2))
+    assert [pairing().take([one], Demand()) is not None for _ in range(3)] == [True, True, False]
+
+
+async def test_a_router_among_more_than_there_are_places_gets_one() -> None:
+    one = revision("r", 0, 1, running=2)
+    one.decode[0].loaded(pb.Load(ready=True, open_calls=2, routers=5))
+    assert [pairing().take([one], Demand()) is not None for _ in range(2)] == [True, False]
+
+
+async def test_where_the_worker_does_not_count_routers_others_take_all_places() -> None:
+    one = revision("r", 0, 1, running=2)
+    one.decode[0].loaded(pb.Load(ready=True, open_calls=2))
+    assert pairing().take([one], Demand()) is None
+
+
 async def test_a_short_uncached_prompt_runs_at_decode_alone() -> None:
     one = revision("r", 1, 1, running=9)
     made = pairing(disaggregate_from=100)

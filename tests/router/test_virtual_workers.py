@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.router.platforms import ENGINE, MESSAGES, Platform, platform
+from tests.router.platforms import ENGINE, MESSAGES, Platform, platform, router
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +147,30 @@ def test_a_decode_worker_killed_in_mid_stream_ends_the_stream_with_a_typed_error
         here.until_at_rest()
         # The other one goes on serving.
         assert here.openai().chat.completions.create(**ASK).choices[0].message.content
+
+
+def test_a_router_whose_calls_never_leave_a_place_free_keeps_no_other_from_the_worker(tmp_path: Path) -> None:
+    ask = {**ASK, "messages": [{"role": "user", "content": "Why?"}]}
+    answers: list[str] = []
+    asking = True
+
+    def hog(client: openai.OpenAI) -> None:
+        while asking:
+            answers.append(text_of(client, False, ask))
+
+    with (
+        platform(tmp_path, "prefill-0", "decode-0", decode={"slots": 2, "decode_step_time": 0.1}) as one,
+        router(tmp_path) as other,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        other.until_ready("prefill-0", "decode-0")
+        hogs = [pool.submit(hog, one.openai()) for _ in range(6)]
+        one.until(lambda workers: workers["decode-0"]["openCalls"] >= 2)
+        before = len(answers)
+        texts = {text_of(other.openai(), False, ask) for _ in range(3)}
+        meanwhile = len(answers) - before
+        asking = False
+        for each in hogs:
+            each.result(60)
+    assert texts == set(answers)
+    assert meanwhile < 15  # each has one of the two places; left over, places come by about once in ten calls

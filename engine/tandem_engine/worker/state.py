@@ -195,4 +195,5 @@ class WorkerState:
             free_blocks=counters.free_blocks,
             leases=counters.leases,
             staged_bytes=counters.staged_bytes,
+            routers=len(self.sessions),
         )

@@ -80,13 +80,24 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        if self.capacity and self.load >= self.capacity:
+        """There is no place, nor is this router's part of them taken by others.
+
+        A router that has more than its part never sees a place come free before it fills it again: the calls of others
+        would wait for ever. What is taken beyond the places waits in the worker, whose queue is everybody's.
+        """
+        if self.capacity and self.load >= self.capacity and self.placed >= self._part:
             return True
         return self._refused_until > 0.0 and self._clock() < self._refused_until
 
     @property
     def ejected(self) -> bool:
         return self._ejected_until > 0.0 and self._clock() < self._ejected_until
+
+    @property
+    def _part(self) -> int:
+        """Places that are this router's if it needs them; 0: the worker does not say how many routers there are."""
+        routers = self.report.routers
+        return max(1, self.capacity // routers) if routers else 0
 
     # ---- what calls tell
 

@@ -731,6 +731,7 @@ class Load(_message.Message):
     FREE_BLOCKS_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
     STAGED_BYTES_FIELD_NUMBER: _builtins.int
+    ROUTERS_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
     draining: _builtins.bool
     open_calls: _builtins.int
@@ -740,6 +741,8 @@ class Load(_message.Message):
     free_blocks: _builtins.int
     leases: _builtins.int
     staged_bytes: _builtins.int
+    routers: _builtins.int
+    """that have a session; 0 from workers that don't say. Each may use its part of the places"""
     def __init__(
         self,
         *,
@@ -752,10 +755,11 @@ class Load(_message.Message):
         free_blocks: _builtins.int = ...,
         leases: _builtins.int = ...,
         staged_bytes: _builtins.int = ...,
+        routers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "free_blocks", b"free_blocks", "leases", b"leases", "open_calls", b"open_calls", "ready", b"ready", "running", b"running", "staged_bytes", b"staged_bytes", "total_blocks", b"total_blocks", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "free_blocks", b"free_blocks", "leases", b"leases", "open_calls", b"open_calls", "ready", b"ready", "routers", b"routers", "running", b"running", "staged_bytes", b"staged_bytes", "total_blocks", b"total_blocks", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
