@@ -106,7 +106,7 @@ async def test_whoever_waits_is_served_though_others_keep_coming_with_priority(s
         tasks.create_task(engine.generate(call(chat()), RecordedReply()))
         await asyncio.sleep(0)
         patient = tasks.create_task(engine.generate(call(chat("patient")), RecordedReply()))
-        for i in range(40):
+        for i in range(120):
             waiting.append(tasks.create_task(engine.generate(call(chat(f"urgent {i}"), priority=-2), RecordedReply())))
             await asyncio.sleep(0)
         await asyncio.wait_for(patient, TIMEOUT)

@@ -85,16 +85,16 @@ class Batch:
         return plan
 
     def finish(self, plan: StepPlan) -> None:
-        """The step's time is over: what it computed is there."""
+        """The step's time is over: what it computed is there. First tokens come last, as of vLLM's scheduler."""
         if plan.computes:
             self.totals.steps += 1
-        for sequence, count in plan.chunks:
-            if sequence.phase is Phase.PROMPT and sequence in self._running:
-                self._compute(sequence, min(count, sequence.left))
         for sequence in plan.decode:
             if sequence.phase is Phase.DECODE and sequence in self._running:
                 sequence.computed += 1
                 self._generate(sequence)
+        for sequence, count in plan.chunks:
+            if sequence.phase is Phase.PROMPT and sequence in self._running:
+                self._compute(sequence, min(count, sequence.left))
 
     def kv_arrived(self, sequence: Sequence) -> None:
         """A remote sequence's KV is in its blocks: only the prompt's last token is left to compute."""

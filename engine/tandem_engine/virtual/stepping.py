@@ -7,6 +7,9 @@ from tandem_engine.virtual.batching import Batch
 from tandem_engine.virtual.clock import Clock
 from tandem_engine.virtual.planning import Sequence
 
+TURNS_TO_SEND = 2
+"""Of the loop: what a step has said is on its way before the next one is prepared."""
+
 
 class Stepper:
     """Steps while there is something to compute, and sleeps otherwise. `start` it in a task group that outlives it."""
@@ -64,3 +67,5 @@ class Stepper:
             due = max(due + plan.seconds, now)
             await self._clock.sleep(due - now)
             self._batch.finish(plan)
+            for _ in range(TURNS_TO_SEND):
+                await asyncio.sleep(0)
