@@ -247,6 +247,14 @@ async def test_reflection_is_not_served_where_it_is_not(running):
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_a_load_says_how_many_routers_there_are(running, engine):
+    async with running(engine=engine) as worker, worker.session() as router:
+        await router.until(lambda: router.loads[-1].routers == 1)
+        async with worker.session():
+            await router.until(lambda: router.loads[-1].routers == 2)
+        await router.until(lambda: router.loads[-1].routers == 1)
+
+
 async def test_loads_are_said_at_most_ten_times_a_second_and_when_they_change(running, engine):
     async with running(engine=engine) as worker, worker.session() as router:
         before = len(router.loads)

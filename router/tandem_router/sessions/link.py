@@ -129,10 +129,10 @@ class Link:
         self._say()
 
     def _say(self) -> None:
-        """What the outbox has goes at the end of this turn of the loop: requests that came in it share a message."""
+        """What the outbox has goes in the loop's next turn but one: what comes until then shares a message."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._loop.call_soon, self._flush)
 
     def _register(self, leg: Leg) -> int:
         if not self.connected:
