@@ -43,7 +43,7 @@ class StickyBy(Spec):
 
 
 class QueueSpec(Spec):
-    """Requests that wait in a router for a worker's place. Several routers each have their part of a worker's places."""
+    """Requests that wait in a router for a worker's place. Of these, each of several routers has its part."""
 
     max_waiting: int = Field(256, ge=0)
     """For each router; one more is answered 429 with Retry-After."""
