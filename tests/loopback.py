@@ -33,7 +33,7 @@ def free_port(count: int = 1) -> int:
 
 
 _SHARE: Final = 200
-_FIRST_PORT: Final = 12_000 + os.getpid() % 90 * _SHARE
+_FIRST_PORT: Final = 12_000 + os.getpid() % 40 * _SHARE
 _given: Final[set[int]] = set()
 
 

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tandem_engine.vllm.environment import LONGEST_FOLDER, SOCKETS, sockets_folder
+from tandem_engine.vllm.environment import LONGEST_FOLDER, SOCKETS, prepare, sockets_folder
 
 
 @pytest.fixture
@@ -43,3 +43,17 @@ def test_a_folder_that_a_person_named_is_used_as_it_is(tmp_path: Path) -> None:
         assert environ == {SOCKETS: str(tmp_path)}
     assert environ == {SOCKETS: str(tmp_path)}
     assert tmp_path.exists()
+
+
+def test_engines_on_loopback_bind_no_port_that_a_connection_may_get() -> None:
+    environ: dict[str, str] = {}
+    prepare(1, "127.0.0.1", environ)
+    first_of_connections = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert 1024 <= int(environ["VLLM_PORT"]) < first_of_connections - 10
+
+
+@pytest.mark.parametrize(("host", "given", "port"), [("127.0.0.1", "7", "7"), ("10.0.0.1", None, None)])
+def test_a_port_of_ones_own_stays_and_a_pod_has_all_ports(host: str, given: str | None, port: str | None) -> None:
+    environ = {} if given is None else {"VLLM_PORT": given}
+    prepare(1, host, environ)
+    assert environ.get("VLLM_PORT") == port

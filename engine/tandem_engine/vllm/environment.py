@@ -17,6 +17,9 @@ SOCKETS: Final = "VLLM_RPC_BASE_PATH"
 """Names the folder of the sockets between vLLM's processes."""
 LONGEST_FOLDER: Final = 107 - len("/12345678-1234-1234-1234-123456789012")
 """What the kernel allows for a socket's path, less the name that vLLM gives it."""
+_FIRST_PORT: Final = 20_000
+_PORTS_EACH: Final = 10
+"""Of each process, below those that Linux and macOS give to connections."""
 
 
 def cpu_build() -> bool:
@@ -46,6 +49,9 @@ def prepare(tensor_parallel: int, host: str, environ: MutableMapping[str, str] =
     environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     if host.startswith("127."):
         environ.setdefault("UCX_NET_DEVICES", "lo")  # NIXL's transport would pick an interface of another address
+        # vLLM looks for ports from here on. Else it takes any that the kernel hands out and binds it a second later:
+        # one of the many connections on a machine that it shares may have got it by then.
+        environ.setdefault("VLLM_PORT", str(_FIRST_PORT + _PORTS_EACH * (os.getpid() % 1000)))
     if cpu_build():
         environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # binding makes engines of one machine fight
         environ.setdefault("OMP_NUM_THREADS", "1")
