@@ -249,7 +249,8 @@ async def test_reflection_is_not_served_where_it_is_not(running):
 
 async def test_a_load_says_how_many_routers_there_are(running, engine):
     async with running(engine=engine) as worker, worker.session() as router:
-        await router.until(lambda: router.loads[-1].routers == 1)
+        await router.until(lambda: router.loads)
+        assert router.loads[0].routers == 1
         async with worker.session():
             await router.until(lambda: router.loads[-1].routers == 2)
         await router.until(lambda: router.loads[-1].routers == 1)

@@ -91,6 +91,8 @@ class Session:
         try:
             first = await self._hello()
             self._state.sessions[self] = None
+            self.greet()
+            self.load(self._state.look().load, urgent=True)
             log.info("session begins", extra={"router": self.router, "peer": self._context.peer()})
             try:
                 async with asyncio.TaskGroup() as group:
@@ -117,7 +119,7 @@ class Session:
             await self._context.abort(end.code, end.text)
 
     async def _hello(self) -> pb.Upward:
-        """The first message, its Hello answered."""
+        """The first message, whose Hello this worker can answer."""
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 first = await self._receive()
@@ -132,8 +134,6 @@ class Session:
                 f"the router {hello.protocol_min} to {hello.protocol_max}"
             )
         self.router = hello.router
-        self.greet()
-        self.load(self._state.look().load, urgent=True)
         return first
 
     async def _read(self, first: pb.Upward, group: asyncio.TaskGroup) -> None:

@@ -83,7 +83,7 @@ class Link:
         self._limit: asyncio.Timeout | None = None
         """For the worker's Hello, and for the end of a session that was closed."""
         self._rest: tuple[pb.Downward, int] | None = None
-        """A frame of which so many events have been relayed, and the rest is for the loop's next turn."""
+        """A frame of which so many events have been relayed; the others are for the loop's next turn."""
         self._last_id = 0
         self._closing = False
 
@@ -219,12 +219,13 @@ class Link:
                 self._tell(started.call_id, leg.started, started)
         self.events += len(frame.data_calls)
         first = _first_tokens(frame)
+        if not 0 < first < len(frame.data_calls):
+            self._relay(zip(frame.data_calls, frame.data, strict=False))
+            self._take_ends(frame)
+            return
         self._relay(islice(zip(frame.data_calls, frame.data, strict=False), first))
         self._rest = frame, first
-        if 0 < first < len(frame.data_calls):
-            self._loop.call_soon(self._take_rest)
-        else:
-            self._take_rest()
+        self._loop.call_soon(self._take_rest)
 
     def _take_rest(self) -> None:
         """What has been left of the last frame."""
@@ -232,6 +233,9 @@ class Link:
             return
         (frame, begin), self._rest = self._rest, None
         self._relay(islice(zip(frame.data_calls, frame.data, strict=False), begin, None))
+        self._take_ends(frame)
+
+    def _take_ends(self, frame: pb.Downward) -> None:
         for finished in frame.finished:
             if (leg := self._end(finished.call_id)) is not None:
                 self._tell(finished.call_id, leg.finished, finished)
