@@ -21,7 +21,7 @@ from tandem_router.discovery.nothing import NothingSource
 from tandem_router.frontends.direct import DirectProtocol
 from tandem_router.router import Router
 from tandem_router.settings import Settings
-from tandem_router.telemetry.tracing import tracer
+from tandem_router.telemetry.tracing import NoTracer, Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def uvicorn_config(app: RouterApp, settings: Settings) -> uvicorn.Config:
 
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends it at once."""
-    router = Router(settings, _source(settings), tracer(settings.otlp_endpoint), time.monotonic)
+    router = Router(settings, _source(settings), _tracer(settings.otlp_endpoint), time.monotonic)
     stopping = asyncio.Event()
     server = _Server(uvicorn_config(RouterApp(router), settings), asyncio.get_running_loop(), stopping)
     async with asyncio.TaskGroup() as tasks:
@@ -88,6 +88,16 @@ def _source(settings: Settings) -> Source:
     from tandem_router.discovery.kubernetes import KubernetesSource
 
     return KubernetesSource(connector(), settings.namespaces)
+
+
+def _tracer(endpoint: str) -> Tracer:
+    """Exports to `endpoint` (OTLP over gRPC); nothing where that is empty."""
+    if not endpoint:
+        return NoTracer()
+    # Only routers that export pay for it.
+    from tandem_router.telemetry.otel import OtlpTracer
+
+    return OtlpTracer.exporting_to(endpoint)
 
 
 async def _end_orderly(router: Router, server: _Server, stopping: asyncio.Event) -> None:

@@ -46,7 +46,7 @@ def open_source(uri: str, mount: Path | None = None) -> Source:
         case "registry":
             from tandem_engine.sources.registry import RegistrySource
 
-            return RegistrySource.parse(uri)
+            return RegistrySource.parse(uri, open_source)
         case _:
             raise InvalidUri(
                 "A model source is hf://org/name@revision, s3://bucket/prefix, file:///path, pvc://claim/path, "

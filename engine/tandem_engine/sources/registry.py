@@ -11,7 +11,7 @@ converted, as those of other sources are. A version whose content is elsewhere i
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,16 @@ class RegistrySource:
     """A model of the registry, with a version or not, pinned or not."""
 
     uri: str
+    _open: Callable[[str], Source]
+    """Opens the source of a version whose content is elsewhere."""
 
     @classmethod
-    def parse(cls, uri: str) -> "RegistrySource":
+    def parse(cls, uri: str, open_source: Callable[[str], Source]) -> "RegistrySource":
         """Read `registry://NAME`, `registry://NAME/VERSION`, `registry://NAME@ALIAS`, or what `resolve` made of it.
+
+        Args:
+            uri: The source.
+            open_source: Opens the sources that versions of the registry may name.
 
         Raises:
             InvalidUri: it is none of them.
@@ -58,7 +64,7 @@ class RegistrySource:
             raise InvalidUri(
                 f"{uri!r} is not registry://NAME, registry://NAME/VERSION or registry://NAME@ALIAS."
             ) from None
-        return cls(uri)
+        return cls(uri, open_source)
 
     def resolve(self, work: Work) -> InPlace | Content:
         """Ask the registry what it stands for. A pinned one says so itself: then the registry need not be there at all.
@@ -74,7 +80,9 @@ class RegistrySource:
         found = retrying(work, lambda: registry.resolve(self.uri))
         if found.artifact is not None:
             return RegistryContent(found.uri, found.artifact.digest)
-        return _elsewhere(found).resolve(work)
+        if not found.source or found.source.startswith(("registry://", "pvc://")):
+            raise InvalidUri(f"{found.uri}: a version of the registry can't be at {found.source!r}. Register another.")
+        return self._open(found.source).resolve(work)
 
 
 @dataclass(frozen=True)
@@ -117,14 +125,6 @@ class RegistryContent:
         made = ConvertedGguf(self.uri, beside / weights[0].name, weights[0].version).write(folder, work)
         shutil.rmtree(beside)
         return made
-
-
-def _elsewhere(found: Resolution) -> Source:
-    from tandem_engine.sources.fetching import open_source  # It opens sources of this module, too.
-
-    if not found.source or found.source.startswith(("registry://", "pvc://")):
-        raise InvalidUri(f"{found.uri}: a version of the registry can't be at {found.source!r}. Register another.")
-    return open_source(found.source)
 
 
 @dataclass(frozen=True)

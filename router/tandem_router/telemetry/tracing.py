@@ -89,12 +89,3 @@ class NoTracer:
 
     def close(self) -> None:
         return None
-
-
-def tracer(endpoint: str) -> Tracer:
-    """A tracer that exports to `endpoint` (OTLP over gRPC); of nothing where that is empty."""
-    if not endpoint:
-        return NoTracer()
-    from tandem_router.telemetry.otel import OtlpTracer
-
-    return OtlpTracer.exporting_to(endpoint)
