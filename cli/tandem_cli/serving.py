@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from random import SystemRandom
+from typing import TypeVar
 
 import click
 from tandem_operator.planning import ServicePlan
@@ -12,10 +13,10 @@ from tandem_cli.failing import Failed
 from tandem_cli.interrupts import Interrupts, heard
 from tandem_cli.platform import Platform, PlatformError, PlatformSettings, run_platform
 from tandem_cli.progress import shown
-from tandem_cli.status import fetch_status
 from tandem_cli.tables import platform_table
 
 Use = Callable[[Platform], Coroutine[None, None, None]]
+T = TypeVar("T")
 
 
 async def serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: Use) -> bool:
@@ -39,30 +40,29 @@ async def _serve(plans: Sequence[ServicePlan], settings: PlatformSettings, use: 
         interrupts.on_second(platform.kill)
         try:
             async with shown(platform, time.monotonic):
-                if not await _unless_asked(platform.until_ready(), interrupts):
+                ready = await _unless_asked(platform.until_ready(), interrupts)
+                if ready is None:
                     platform.kill()
                     return False
         except PlatformError:
             platform.kill()  # nothing is to be drained, and an engine that loads does not hear SIGTERM for long
             raise
-        status = await fetch_status(platform.url, settings.door.key)
-        if status is not None:
-            click.echo(platform_table(status, platform.url, connectors_of(plans)))
-        done = await _unless_asked(platform.during(use(platform)), interrupts)
-        if not done:
-            click.echo(f"Ending: open streams have {settings.grace:g} s, Ctrl-C again ends them now.", err=True)
-        return done
+        click.echo(platform_table(ready.result(), platform.url, connectors_of(plans)))
+        if await _unless_asked(platform.during(use(platform)), interrupts):
+            return True
+        click.echo(f"Ending: open streams have {settings.grace:g} s, Ctrl-C again ends them now.", err=True)
+        return False
 
 
-async def _unless_asked(work: Coroutine[None, None, None], interrupts: Interrupts) -> bool:
-    """Does the work, and leaves it when the user asks for an end; returns whether it was done."""
+async def _unless_asked(work: Coroutine[None, None, T], interrupts: Interrupts) -> asyncio.Task[T] | None:
+    """Does the work, which is returned when it is done, and leaves it when the user asks for an end: None."""
     working, asking = asyncio.create_task(work), asyncio.create_task(interrupts.wait())
     try:
         await asyncio.wait({working, asking}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
-            return True
-        return False
+            return working
+        return None
     finally:
         working.cancel()
         asking.cancel()

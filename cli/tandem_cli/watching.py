@@ -16,8 +16,7 @@ async def tell_troubles(platform: Platform) -> None:
     while True:
         for pod in platform.pods.values():
             for container in pod.state.containers:
-                known = restarts.setdefault((pod.name, container.name), container.restarts)
-                if container.restarts > known:
+                if container.restarts > restarts.get((pod.name, container.name), 0):
                     restarts[pod.name, container.name] = container.restarts
                     why = f" ({container.message})" if container.message else ""
                     status = f"exited with status {container.exit_code}{why}"

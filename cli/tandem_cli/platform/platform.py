@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
+from tandem_api.status import RouterStatus
 from tandem_operator.planning import ServicePlan
 
 from tandem_cli.platform.errors import PlatformError
@@ -29,6 +31,8 @@ from tandem_cli.status import all_routable, fetch_status
 
 _POLL = 0.05
 """Seconds between two looks at the router's status while it comes up."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Platform:
         settings: PlatformSettings,
         node: Node,
         files: _Files,
+        port: int,
         created: int,
     ) -> None:
         self._plans = plans
@@ -67,7 +72,6 @@ class Platform:
         self._seen_ready: set[str] = set()
         self._reachable: dict[str, str] | None = None
         self._begun, self._router_ends, self._workers_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        port = router_port(settings.host, settings.port)
         self._router = router_template(files.topology, settings.host, port, settings.grace, settings.door)
         self.url = url_of(settings.host, port)
         self.logs = files.logs
@@ -79,22 +83,22 @@ class Platform:
         """Of all pods that it takes to serve, the router first."""
         return (ROUTER, *self._workers)
 
-    async def until_ready(self) -> None:
-        """Returns when the router has a ready session to every worker.
+    async def until_ready(self) -> RouterStatus:
+        """Returns what the router says when it has a ready session to every worker.
 
         Raises:
             PlatformError: something can't start.
         """
-        await self.during(self._until_routable())
+        return await self.during(self._until_routable())
 
-    async def during(self, work: Coroutine[None, None, None]) -> None:
+    async def during(self, work: Coroutine[None, None, T]) -> T:
         """Does the work while the platform runs; raises what makes the platform fail meanwhile."""
         working, failing = asyncio.create_task(work), asyncio.create_task(self._failed.wait())
         try:
             await asyncio.wait({working, failing}, return_when=asyncio.FIRST_COMPLETED)
             if self._failure is not None:
                 raise self._failure
-            await working
+            return await working
         finally:
             working.cancel()
             failing.cancel()
@@ -183,14 +187,14 @@ class Platform:
             workers = [(self._workers[name], address) for name, address in reachable.items()]
             write_topology(self._files.topology, self._plans, workers, self._created)
 
-    async def _until_routable(self) -> None:
+    async def _until_routable(self) -> RouterStatus:
         await self._begun.wait()
         for name in self.names:
             await self.pods[name].until(lambda state: state.ready)
         while True:
             status = await fetch_status(self.url, self._settings.door.key)
             if status is not None and all_routable(status, self._workers):
-                return
+                return status
             await asyncio.sleep(_POLL)
 
 
@@ -220,16 +224,17 @@ async def run_platform(
                 f"the folder {files.logs} can't be made: {error.strerror}", hint="name another one with --state-dir"
             ) from None
         node = make_node(plans, settings.environment, settings.cache, files.logs)
-        platform = Platform(plans, workers, settings, node, files, created)
-        running = asyncio.create_task(platform.run(scratch, random))
-        try:
-            yield platform
-        finally:
-            running.cancel()
-            while not running.done():
-                try:
-                    await asyncio.wait({running})
-                except asyncio.CancelledError:
-                    platform.kill()
-            if not running.cancelled():
-                running.result()
+        with router_port(settings.host, settings.port) as port:
+            platform = Platform(plans, workers, settings, node, files, port, created)
+            running = asyncio.create_task(platform.run(scratch, random))
+            try:
+                yield platform
+            finally:
+                running.cancel()
+                while not running.done():
+                    try:
+                        await asyncio.wait({running})
+                    except asyncio.CancelledError:
+                        platform.kill()
+                if not running.cancelled():
+                    running.result()
