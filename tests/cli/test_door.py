@@ -31,7 +31,7 @@ def test_a_key_is_asked_for_where_one_is_given_and_commands_show_it(tmp_path: Pa
     file = key_file(tmp_path)
     with tandem_up(tmp_path, "-f", tmp_path / "alone.yaml", "--api-key-file", file) as up:
         assert "No API key is asked for" not in up.errors.read_text()
-        assert httpx.get(f"{up.url}/v1/models").status_code == 401
+        assert httpx.get(f"{up.url}/v1/models", timeout=60).status_code == 401
         for command in (("models",), ("status",), ("chat", "Why?", "--max-tokens", "3")):
             refused = tandem(*command, TANDEM_URL=up.url)
             assert refused.returncode == 1, command

@@ -57,9 +57,16 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(folder: Path, record: Record) -> None:
+    """Replaces what kubectl finds, which may be asked meanwhile."""
     experiment = record.state.model_dump(mode="json", by_alias=True)
-    (folder / "inferenceservice.json").write_text(json.dumps({"status": {"experiment": experiment}}))
-    (folder / "configmap.json").write_text(json.dumps({"data": {"record.json": dump(record)}}))
+    found = {
+        "inferenceservice": {"status": {"experiment": experiment}},
+        "configmap": {"data": {"record.json": dump(record)}},
+    }
+    for kind, content in found.items():
+        beside = folder / f"{kind}.next"
+        beside.write_text(json.dumps(content))
+        beside.replace(folder / f"{kind}.json")
 
 
 def call(*args: str) -> Result:

@@ -1,6 +1,9 @@
 """What the platform makes of a plan before anything runs."""
 
+import asyncio
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +14,11 @@ from tandem_api.manifest import load
 from tandem_api.topology import Topology
 from tandem_cli.platform import PlatformError, parse_gpus
 from tandem_cli.platform.gpus import deal
+from tandem_cli.platform.ports import router_port
 from tandem_cli.platform.routing import url_of, write_topology
 from tandem_cli.platform.workers import Worker, make_workers
+from tandem_cli.runner.state import ContainerState
+from tandem_cli.watching import tell_troubles
 from tandem_operator.planning import plan_services, rehearse
 
 MANIFEST = """
@@ -113,6 +119,23 @@ def test_claims_exist_only_in_a_cluster() -> None:
 )
 def test_the_routers_url_leads_to_where_it_listens(host: str, url: str) -> None:
     assert url_of(host, 80) == url
+
+
+def test_the_routers_port_is_kept_for_it() -> None:
+    with router_port("127.0.0.1", 0) as port:
+        with socket.socket() as another, pytest.raises(OSError, match="in use"):
+            another.bind(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)):  # as a router listens: with SO_REUSEADDR
+            pass
+
+
+async def test_a_restart_before_the_first_look_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    container = ContainerState("worker", restarts=1, exit_code=137)
+    pod = SimpleNamespace(name="decode-0", state=SimpleNamespace(containers=(container,)))
+    telling = asyncio.create_task(tell_troubles(SimpleNamespace(pods={"decode-0": pod})))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    telling.cancel()
+    assert capsys.readouterr().err == "decode-0: exited with status 137, starting it again (1)\n"
 
 
 def test_services_of_other_namespaces_keep_names_of_their_own() -> None:

@@ -42,7 +42,7 @@ spec:
   prefill: {replicas: 1}
   decode: {replicas: 1}
 """
-_SECONDS = 60
+_SECONDS = 120
 
 
 def manifest(folder: Path, text: str) -> Path:
@@ -144,14 +144,17 @@ def test_chat_with_an_unknown_model_says_how_to_find_others(up: Up) -> None:
 
 
 def test_status_has_a_row_for_each_version(up: Up) -> None:
-    lines = tandem("status", TANDEM_URL=up.url).stdout.splitlines()
-    assert lines[0].split("  ")[0] == "SERVICE"
-    rows = [line.split() for line in lines[1:]]
-    assert [row[:7] for row in rows] == [
+    def shown() -> list[list[str]]:
+        lines = tandem("status", TANDEM_URL=up.url).stdout.splitlines()
+        assert lines[0].split("  ")[0] == "SERVICE"
+        return [line.split()[:7] for line in lines[1:]]
+
+    expected = [
         ["alpha", "v1", "90", "1/1", "2/2", "0", "0"],
         ["alpha", "v2", "10", "1/1", "2/2", "0", "0"],
         ["beta", "v1", "100", "-", "1/1", "0", "0"],
     ]
+    eventually(lambda: shown() == expected)  # a worker says a moment later that a request has ended
 
 
 def test_status_has_a_row_for_each_worker(up: Up) -> None:
@@ -228,6 +231,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
         status = json.loads(tandem("status", "-o", "json", TANDEM_URL=up.url).stdout)
         assert any(worker["openCalls"] for worker in status["services"][0]["versions"][0]["workers"])
         up.process.send_signal(signal.SIGINT)
+        eventually(lambda: "Ctrl-C again ends them now" in up.errors.read_text())
         with pytest.raises(subprocess.TimeoutExpired):
             up.process.wait(1)
         up.process.send_signal(signal.SIGINT)
