@@ -57,8 +57,8 @@ def running_node(
         program = BackgroundProgram(command, folder / "node.log", env)
     try:
         node = ClusterNode(name, cluster, folder, program)
-        cluster.kubectl("wait", f"node/{name}", "--for=create", "--timeout=30s")
-        cluster.wait(f"node/{name}", "Ready", seconds=30)
+        cluster.kubectl("wait", f"node/{name}", "--for=create", "--timeout=90s")
+        cluster.wait(f"node/{name}", "Ready", seconds=90)
         yield node
     finally:
         program.stop()

@@ -131,7 +131,8 @@ class ControlPlane:
                 "--kube-api-qps=200",
                 "--kube-api-burst=400",
                 "--horizontal-pod-autoscaler-sync-period=1s",
-                "--horizontal-pod-autoscaler-downscale-stabilization=5s",
+                # Of a load that pauses for a moment no autoscaler is to make anything.
+                "--horizontal-pod-autoscaler-downscale-stabilization=60s",
                 "--horizontal-pod-autoscaler-initial-readiness-delay=1s",
             ],
         )

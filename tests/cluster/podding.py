@@ -76,7 +76,7 @@ class Pods:
 
     def until(self, name: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The pod, once it meets a condition."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while not condition(found := self.get(name)):
             assert time.monotonic() < deadline, found["status"]
             time.sleep(0.1)

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_END_SECONDS = 20
+_END_SECONDS = 60
 
 
 class BackgroundProgram:

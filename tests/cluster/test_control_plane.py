@@ -30,7 +30,7 @@ def pytest_run(folder: Path, body: str, *args: str, **env: str) -> subprocess.Co
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(CHECKOUT), **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
@@ -80,7 +80,7 @@ def test_a_killed_test_run_leaves_nothing(cluster: Cluster, tmp_path: Path) -> N
     assert run.returncode == -signal.SIGKILL, run.stdout
     folder = note.read_text()
     left = [process for process in psutil.process_iter() if names(process, folder)]
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(left, timeout=60)
     assert [process for process in left if process.is_running() and names(process, folder)] == []
 
 

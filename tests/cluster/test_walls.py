@@ -1,7 +1,9 @@
 """A container on the node sees what it would see in a real one, and can do no more."""
 
+import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.cluster.podding import Pods, container, pod, state
@@ -27,7 +29,13 @@ def test_cannot_write_to_a_read_only_root(pods: Pods) -> None:
 def test_root_is_refused_where_the_pod_must_not_run_as_root(pods: Pods) -> None:
     pods.cluster.kubectl("label", "namespace", pods.namespace, "--overwrite",
                          "pod-security.kubernetes.io/enforce=privileged")  # fmt: skip
-    pods.start(pod("root", securityContext={"runAsUser": 0}))
+    root = json.dumps(pod("root", securityContext={"runAsUser": 0}))
+    apply = ("apply", "-n", pods.namespace, "-f", "-")
+    deadline = time.monotonic() + 60
+    # What admits pods hears of the label a moment later.
+    while "violates PodSecurity" in (said := pods.cluster.kubectl(*apply, given=root, check=False).stderr):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
     found = pods.until("root", lambda found: "waiting" in state(found))
     found = pods.until("root", lambda found: state(found)["waiting"]["reason"] == "CreateContainerConfigError")
     assert "non-root" in state(found)["waiting"]["message"]
