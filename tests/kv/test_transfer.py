@@ -256,15 +256,27 @@ def test_a_holder_that_stays_busy_is_given_up(staging: Staging, client: KvClient
 
 
 def test_a_reader_that_stalls_is_cut_off_when_a_leases_time_is_over(layers: list[np.ndarray]) -> None:
-    staging = Staging(LeaseLimits(2**30, 2, ttl=0.5), time.monotonic)
-    with KvServer(staging, "127.0.0.1:0") as server:
-        staging.stage(LEASE, StagedKv(HASH, BLOCKS, HEADS, HEAD_BYTES, [layer.data for layer in layers]))
-        with sync_channel(f"127.0.0.1:{server.port}", None) as channel:
-            answer = kv_pb2_grpc.KvTransferStub(channel).Fetch(
-                kv_pb2.FetchRequest(lease=LEASE, content_hash=HASH), timeout=TIMEOUT
-            )
-            next(answer)  # and no more
-            wait_until(lambda: staging.counts() == LeaseCounts(0, 0, 0))
+    now, begun = 0.0, threading.Event()
+
+    def note(message: bytes) -> bytes:
+        begun.set()
+        return message
+
+    # The lease's time stands still until the fetch has begun; the fetch's own time is the machine's.
+    staging = Staging(LeaseLimits(2**30, 2, ttl=0.5), lambda: now)
+    staging.stage(LEASE, StagedKv(HASH, BLOCKS, HEADS, HEAD_BYTES, [layer.data for layer in layers]))
+    with (
+        KvServer(staging, "127.0.0.1:0", tamper=note) as server,
+        sync_channel(f"127.0.0.1:{server.port}", None) as channel,
+    ):
+        unread = kv_pb2_grpc.KvTransferStub(channel).Fetch(
+            kv_pb2.FetchRequest(lease=LEASE, content_hash=HASH), timeout=TIMEOUT
+        )
+        assert begun.wait(TIMEOUT)
+        now = 0.5
+        wait_until(lambda: staging.counts() == LeaseCounts(0, 0, 0))
+        assert server.bytes_sent < sum(layer.nbytes for layer in layers)
+        unread.cancel()
 
 
 def test_a_lease_is_handed_on_and_released_over_the_wire(client: KvClient, holder: KvServer, staging: Staging) -> None:

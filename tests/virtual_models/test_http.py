@@ -154,7 +154,7 @@ async def test_a_whole_answer_is_cut_before_its_first_byte(served: House, surfac
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_goes_ends_the_wait(served: House, stream: bool) -> None:
     body = request("chat", "m-slow", stream=stream)
-    async with httpx.AsyncClient(base_url=served.url) as client, asyncio.TaskGroup() as tasks:
+    async with httpx.AsyncClient(base_url=served.url, timeout=60) as client, asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(client.post("/virtual/v1/chat/completions", json=body))
         await served.until(lambda: served.router.measures.active == 1)
         asking.cancel()
@@ -178,7 +178,8 @@ async def test_a_body_that_is_too_large_is_refused_in_the_paths_shape(tmp_path: 
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 
-async def test_a_router_that_ends_waits_for_virtual_streams(tmp_path: Path) -> None:
+async def test_a_router_that_ends_waits_for_virtual_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem_router.router.LAST_CALL_SECONDS", 3.0)  # which the end of a stream is read within
     two = "- {id: two, streamChunks: [a, b], delay: 1s}"
     async with house(tmp_path, virtual=settings(tmp_path, two)) as here:
         body = {**request("chat", "two"), "stream": True}
@@ -200,14 +201,21 @@ async def test_after_the_grace_period_virtual_answers_end_with_a_typed_error(
 ) -> None:
     async with house(tmp_path, virtual=settings(tmp_path), grace=0.1) as here:
         body = {**request(surface, "m-slow"), "stream": stream}
-        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-            asking = tasks.create_task(here.http.post(f"/virtual/v1/{PATHS[surface]}", json=body))
-            await here.until(lambda: here.router.open)
+        begun = asyncio.Event()
+
+        async def ask() -> tuple[int, bytes]:
+            async with here.http.stream("POST", f"/virtual/v1/{PATHS[surface]}", json=body) as answer:
+                begun.set()
+                return answer.status_code, await answer.aread()
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(ask())
+            await (begun.wait() if stream else here.until(lambda: here.router.open))
             tasks.create_task(here.router.drain())
-        answer = asking.result()
-        assert answer.status_code == (200 if stream else 503)
-        assert b"the router is shutting down" in answer.content
-        assert (b"event: error" in answer.content) is (stream and surface != "chat")
+        status, content = asking.result()
+        assert status == (200 if stream else 503)
+        assert b"the router is shutting down" in content
+        assert (b"event: error" in content) is (stream and surface != "chat")
         assert not here.router.open
 
 

@@ -21,7 +21,7 @@ async def mocking(*argv: str) -> AsyncIterator[tuple[asyncio.subprocess.Process,
         sys.executable, "-m", "tandem_cli", "mock", "--port", str(port), *argv, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             await answers(client, "/readyz", 200, 60)
             yield process, client
     finally:

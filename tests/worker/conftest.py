@@ -23,7 +23,7 @@ from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWork
 
 from tests.worker import recording
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @dataclass

@@ -13,6 +13,8 @@ from tandem_proto.protocol import MAX_MESSAGE_BYTES, PIECE_BYTES
 from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 
+from tests.worker.conftest import echo
+
 SSE = "text/event-stream; charset=utf-8"
 
 
@@ -178,7 +180,7 @@ async def test_cancels_come_before_submits_of_the_same_message(running, engine):
 async def test_a_deadline_ends_a_call(running, engine):
     engine.answering = held = Held()
     async with running(engine=engine) as worker, worker.session() as router:
-        await router.submit(1, {}, time_left_ms=50)
+        await router.submit(1, {}, time_left_ms=2000)
         call = await router.end_of(1)
         await worker.at_rest()
     assert call.end.code == pb.DEADLINE_EXCEEDED
@@ -422,6 +424,15 @@ async def test_a_stream_does_not_wait_long_for_one_that_is_silent(running, engin
 
 
 async def test_a_thousand_streams_share_frames(running, engine):
+    go = asyncio.Event()
+
+    async def together(call: Call, reply: Reply) -> Outcome:
+        if len(engine.calls) == 1000:
+            go.set()
+        await go.wait()
+        return await echo(call, reply)
+
+    engine.answering = together
     engine.facts = type(engine.facts)("fake", engine.facts.layout, 1024, 1024, 100, 0)
     async with running(engine=engine) as worker, worker.session() as router:
         body = {"words": [f"w{number}" for number in range(16)]}
