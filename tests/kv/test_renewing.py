@@ -11,6 +11,8 @@ from tandem_engine.kv.server import KvServer
 from tandem_engine.kv.staging import StagedKv, Staging
 from tandem_proto.tandem.v1 import kv_pb2
 
+from tests.loopback import free_port
+
 LEASE, TTL = b"l" * 16, 60.0
 
 
@@ -61,6 +63,19 @@ async def test_it_is_not_renewed_once_the_kv_is_here(held: Held) -> None:
             held.now += TTL
             assert not [task for task in asyncio.all_tasks() if task.get_name() == "kv lease renewal"]
     assert held.staging.counts().leases == 0
+
+
+async def test_a_holder_that_does_not_answer_is_asked_again(held: Held) -> None:
+    handle = held.handle()
+    handle.addresses[0] = address = f"127.0.0.1:{free_port()}"
+    with KvClient() as client:
+        with pytest.raises(ConnectionError):
+            client.renew(address, LEASE, timeout=30)
+        async with renewing(client, handle):
+            await asyncio.sleep(0.1)  # for some that fail
+            held.now += 0.9 * TTL
+            with KvServer(held.staging, address):
+                await held.renewed()
 
 
 async def test_a_lease_that_is_gone_is_left_alone(held: Held) -> None:

@@ -190,13 +190,16 @@ class KvClient:
         """Begins the lease's time anew, hands it on to `next_lease` where given, and returns its seconds.
 
         Raises:
-            KvGone: the holder does not hold it any more, or can't be reached.
+            KvGone: the holder does not hold it any more.
+            ConnectionError: the holder did not answer in time, or can't be reached.
         """
         request = kv_pb2.RenewRequest(lease=lease, ttl_ms=round(ttl * 1000), next_lease=next_lease)
         try:
             answer = self._call(address, "Renew", request.SerializeToString(), timeout)
         except _FAILURES as error:
-            raise KvGone("the KV lease is not held any more") from error
+            if isinstance(error, CallFailed) and error.code == grpc.StatusCode.NOT_FOUND:
+                raise KvGone("the KV lease is not held any more") from error
+            raise ConnectionError("the holder of the KV lease does not answer") from error
         return kv_pb2.RenewResponse.FromString(answer).ttl_ms / 1000
 
     def release(self, address: str, lease: bytes, *, timeout: float) -> bool:

@@ -6,7 +6,7 @@ says so to the holder, or the KV would be dropped and computed again, just where
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from tandem_proto.tandem.v1 import kv_pb2
@@ -40,7 +40,8 @@ async def _renew(client: KvClient, handle: kv_pb2.KvHandle) -> None:
     while True:
         await asyncio.sleep(handle.ttl_ms / 3000)
         try:
-            await asyncio.to_thread(client.renew, handle.addresses[0], handle.lease, timeout=RENEW_SECONDS)
+            with suppress(ConnectionError):  # a holder that is held up is asked again
+                await asyncio.to_thread(client.renew, handle.addresses[0], handle.lease, timeout=RENEW_SECONDS)
         except KvGone:
             return  # the fetch will find out, and say why
 

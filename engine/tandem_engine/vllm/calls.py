@@ -164,6 +164,8 @@ class Calls:
             await asyncio.to_thread(self.client.renew, call.kv.addresses[0], call.kv.lease, timeout=RENEW_SECONDS)
         except KvGone:
             return "gone"
+        except ConnectionError:
+            return "unreachable"
         return ""
 
     def _whole_prompt(self, prompts: list[Any]) -> str:
