@@ -190,9 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.half_way.set()
             self.hub.faults.stall.wait(60)
             body = body[half:]
+        self.hub.served[name] += len(body[:cut])  # before a client can have it and look
         try:
             self.wfile.write(body[:cut])
-            self.hub.served[name] += len(body[:cut])
         except OSError:
             self.close_connection = True
         if cut is not None:

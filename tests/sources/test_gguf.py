@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -94,16 +95,20 @@ def test_a_damaged_gguf_file_is_named(work: Work, tmp_path: Path) -> None:
     assert not (tmp_path / "to").exists()
 
 
-@pytest.mark.slow
 def test_a_conversion_ends_with_the_process_that_wants_it(file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tandem_engine.sources.convert", str(file), str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    slow, folder = tmp_path / "slow", tmp_path / "folder"
+    for made in (slow, folder):
+        made.mkdir()
+    (slow / "accelerate.py").write_text("import time; time.sleep(1000)")  # so that it never comes to its end
+    command = [sys.executable, "-m", "tandem_engine.sources.convert", str(file), str(folder)]
+    environ = {**os.environ, "PYTHONPATH": str(slow)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
         assert process.stdout is not None
         assert b"1/4" in process.stdout.readline()
         assert process.stdin is not None
         process.stdin.close()  # as the system does when the parent dies
         assert process.wait(60) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_a_changed_gguf_file_is_not_the_pinned_one(file: Path, work: Work) -> None:

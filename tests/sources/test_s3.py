@@ -17,6 +17,7 @@ from tandem_engine.sources.errors import AccessDenied, Changed, InvalidUri, NotF
 from tandem_engine.sources.naming import short_hash
 from tandem_engine.sources.s3 import digests_of
 
+from tests.loopback import free_port
 from tests.sources.test_hub import contents
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -72,8 +73,8 @@ class Line:
                     left = self.cuts.pop(0)
                 if left is not None:
                     data, left = data[:left], max(0, left - len(data))
+                self.received += len(data)  # before a client can have it and look
                 client.sendall(data)
-                self.received += len(data)
                 if left == 0:
                     self.when_cut()
                     break
@@ -230,8 +231,7 @@ def test_a_second_fetch_of_a_pinned_source_asks_nobody(
 def test_a_line_that_is_dead_is_given_up(
     bucket: Any, work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Unreachable, match="4 times in a row"):
         resolve("s3://models/team/tiny", work)
 
