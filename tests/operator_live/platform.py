@@ -70,17 +70,27 @@ class Operator:
             if name == "tandem_operator_api_requests_total" and dict(labels)["verb"] in WRITES
         )
 
-    def looks(self) -> float:
-        """Looks at services so far."""
-        return sum(value for (name, _), value in self.metrics().items() if name == "tandem_operator_reconciles_total")
+    def looks(self, *results: str) -> float:
+        """Looks at services so far, or those of them that came to one of these results."""
+        return sum(
+            value
+            for (name, labels), value in self.metrics().items()
+            if name == "tandem_operator_reconciles_total" and (not results or dict(labels)["result"] in results)
+        )
 
-    def settled(self) -> float:
-        """Waits until nothing has been written for two seconds. Returns the number of writes."""
-        while True:
+    def settled(self) -> None:
+        """Waits until a look has found all to be there, and nothing has been written for two seconds.
+
+        It may write again: of what others have yet to make of a service, its status tells.
+        """
+        until(lambda: self.looks("settled"))
+
+        def quiet() -> bool:
             before = self.writes()
             time.sleep(2)
-            if before and self.writes() == before:
-                return before
+            return self.writes() == before
+
+        until(quiet)
 
     def log(self) -> list[Json]:
         return [json.loads(line) for line in self._program.log.read_text().splitlines()]

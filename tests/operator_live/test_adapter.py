@@ -62,7 +62,9 @@ def port(platform: Platform, tmp_path: Path) -> int:
         },
     )
     platform.stack.callback(platform.cluster.kubectl, "delete", "apiservice", f"v1beta1.{GROUP}")
-    platform.cluster.wait(f"apiservice/v1beta1.{GROUP}", "Available")
+    platform.cluster.wait(f"apiservice/v1beta1.{GROUP}", "Available", seconds=120)
+    # It leads there a moment later.
+    until(lambda: "items" in _ask(platform, "tandem_queue_depth", LABELS.format(role="decode")))
     return port
 
 
@@ -82,7 +84,7 @@ def test_an_autoscaler_gets_what_the_routers_say(platform: Platform, port: int) 
     found = until(lambda: _ask(platform, "tandem_queue_depth", LABELS.format(role="decode")).get("items"))
     assert [item["value"] for item in found] == ["3000m"]
     assert found[0]["metricLabels"]["tandem.dev/role"] == "decode"
-    (share,) = _ask(platform, "tandem_kv_use", LABELS.format(role="prefill"))["items"]
+    (share,) = until(lambda: _ask(platform, "tandem_kv_use", LABELS.format(role="prefill")).get("items"))
     assert share["value"] == "0m"
 
 
@@ -94,7 +96,6 @@ def test_metrics_that_nobody_can_tell_are_not_told(platform: Platform, port: int
 
 def test_only_the_api_server_gets_in(platform: Platform, port: int, tmp_path: Path) -> None:
     url = f"https://10.77.0.1:{port}/apis/{GROUP}/v1beta1"
-    until(lambda: _ask(platform, "tandem_queue_depth", LABELS.format(role="decode")))
     assert platform.cluster.run(["curl", "-sSk", url], check=False).returncode != 0
     stranger = Authority(tmp_path, "stranger", datetime.datetime.now(datetime.UTC)).client("front-proxy")
     certificate = ["--cert", str(stranger.certificate), "--key", str(stranger.key)]

@@ -67,7 +67,7 @@ class Seen:
 async def following(url: str | None, key: Path | None = None, clock: list[float] | None = None) -> AsyncIterator[Seen]:
     told: asyncio.Queue[Key] = asyncio.Queue()
     settings = None if url is None else RegistrySettings(url=url, key_file=key)
-    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as http:
+    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False, timeout=None) as http:
         made = Following(http, settings, told.put_nowait, lambda: (clock or [0.0])[0])
         task = asyncio.create_task(made.run())
         try:

@@ -40,7 +40,7 @@ class Way:
         self.asked.set()
         if not self.up:
             return web.Response(status=503)
-        async with httpx.AsyncClient(base_url=self._registry) as http:
+        async with httpx.AsyncClient(base_url=self._registry, timeout=None) as http:
             headers = {name: request.headers.get(name, "") for name in ("Authorization", "Content-Type")}
             answer = await http.request(request.method, request.path, content=await request.read(), headers=headers)
         return web.Response(status=answer.status_code, body=answer.content)
@@ -80,7 +80,7 @@ def asking(way: Way, tmp_path: Path) -> Asking:
     @asynccontextmanager
     async def start() -> AsyncIterator[tuple[Outcomes, Callable[[], Awaitable[object]]]]:
         answers: asyncio.Queue[Key] = asyncio.Queue()
-        async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as http:
+        async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False, timeout=None) as http:
             outcomes = Outcomes(http, RegistrySettings(url=way.url, key_file=key), answers.put_nowait)
             task = asyncio.create_task(outcomes.run())
             try:

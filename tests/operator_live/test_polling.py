@@ -45,7 +45,7 @@ async def polled() -> AsyncIterator[tuple[Installation, RouterPoller]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     settings = RouterSettings(port=runner.addresses[0][1])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
         poller = RouterPoller(installation, http, settings, Metrics(), lambda _: None, lambda: installation.now)
         poller.awaited(KEY, waits=True)
         task = asyncio.create_task(poller.run())

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from tests.operator_live.fake_router import FakeRouter
 from tests.operator_live.platform import Platform, service, until
 
 ROUTABLE = "tandem.dev/Routable"
@@ -20,6 +21,17 @@ def _ready_pods(platform: Platform) -> list[dict[str, Any]]:
     return pods
 
 
+def _connected(platform: Platform, router: FakeRouter, pods: list[dict[str, Any]]) -> None:
+    """The router has sessions to the pods, and their gates are set."""
+
+    def gated() -> bool:
+        # It follows each write of the status, of which the first may be yet to come.
+        router.says(platform.get("tisvc", "one"), pods)
+        return all(_gate(platform, pod["metadata"]["name"]) for pod in pods)
+
+    until(gated)
+
+
 def test_a_gate_is_set_only_once_the_routers_report_a_session(platform: Platform) -> None:
     router = platform.router()
     platform.apply(service())
@@ -30,8 +42,7 @@ def test_a_gate_is_set_only_once_the_routers_report_a_session(platform: Platform
         time.sleep(2)
         assert operator.looks() >= looked
         assert [_gate(platform, pod["metadata"]["name"]) for pod in pods] == [None, None]
-        router.says(platform.get("tisvc", "one"), pods)
-        until(lambda: all(_gate(platform, pod["metadata"]["name"]) for pod in pods))
+        _connected(platform, router, pods)
     for pod in pods:
         conditions = {
             one["type"]: one["status"] for one in platform.get("pod", pod["metadata"]["name"])["status"]["conditions"]
@@ -55,8 +66,7 @@ def test_a_gate_stays_set_when_a_router_is_lost(platform: Platform) -> None:
     platform.apply(service())
     with platform.operator() as operator:
         pods = _ready_pods(platform)
-        router.says(platform.get("tisvc", "one"), pods)
-        until(lambda: all(_gate(platform, pod["metadata"]["name"]) for pod in pods))
+        _connected(platform, router, pods)
         platform.delete("pod", router.name, "--force", "--grace-period=0")
         until(lambda: platform.condition("one", "RouterReady").get("status") == "False")
         operator.settled()
@@ -79,7 +89,6 @@ def test_a_service_is_ready_once_the_router_acts_on_its_status(platform: Platfor
             return platform.condition("one", "Ready").get("status") == "True"
 
         until(ready)
-        metrics = operator.metrics()
         labels = {"namespace": platform.namespace, "service": "one", "condition": "Ready"}
-        assert metrics["tandem_service_condition", frozenset(labels.items())] == 1
+        until(lambda: operator.metrics().get(("tandem_service_condition", frozenset(labels.items()))) == 1)
     assert platform.get("tisvc", "one")["status"]["url"] == "http://router.test/v1"

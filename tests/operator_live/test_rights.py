@@ -9,6 +9,8 @@ import yaml
 from tests.operator_live.platform import Platform, service, until
 
 ROOT = Path(__file__).parents[2]
+NEEDED = (("watch", "inferenceservices.tandem.dev"), ("patch", "services"), ("list", "pods"))
+"""Some of each role."""
 
 
 def _as_installed(platform: Platform, *values: str) -> Path:
@@ -29,7 +31,16 @@ def _as_installed(platform: Platform, *values: str) -> Path:
         user["user"] = {"token": token}
     path = platform.folder / "operator.kubeconfig"
     path.write_text(yaml.safe_dump(config))
+    # What authorizes requests hears of roles and bindings a moment later.
+    until(lambda: all(_may(platform, *right) for right in NEEDED))
     return path
+
+
+def _may(platform: Platform, verb: str, what: str) -> bool:
+    """Whether the ServiceAccount of `_as_installed` may do it in this namespace."""
+    account = f"system:serviceaccount:{platform.namespace}:tandem-operator"
+    asked = ("auth", "can-i", verb, what, f"--as={account}", "-n", platform.namespace)
+    return platform.cluster.kubectl(*asked, check=False).stdout.strip() == "yes"
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["namespaced", "cluster-wide"])
@@ -65,6 +76,7 @@ def test_an_operator_without_rights_says_which_it_lacks(platform: Platform) -> N
         }
     ]
     platform.cluster.kubectl("replace", "-f", "-", "-n", platform.namespace, given=yaml.safe_dump(role))
+    until(lambda: not _may(platform, "patch", "services"))
     platform.apply(service())
     with platform.operator(env):
         until(lambda: platform.condition("one", "Degraded").get("reason") == "Forbidden")

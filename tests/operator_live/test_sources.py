@@ -60,7 +60,7 @@ async def _resolver(
     await site.start()
     port = runner.addresses[0][1]
     answered = asyncio.Event()
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=None) as http:
         resolver = SourceResolver(
             secrets, http, f"http://127.0.0.1:{port}/", lambda _: answered.set(), lambda: clock[0]
         )
@@ -106,7 +106,7 @@ async def test_a_token_that_is_not_there_is_said(secrets: Mapping[str, Mapping[s
 
 
 async def test_a_hub_that_does_not_answer_is_named() -> None:
-    async with httpx.AsyncClient() as http, asyncio.timeout(60):
+    async with httpx.AsyncClient(timeout=None) as http, asyncio.timeout(60):
         answered = asyncio.Event()
         resolver = SourceResolver(_Secrets({}), http, "http://127.0.0.1:9", lambda _: answered.set(), lambda: 0.0)
         task = asyncio.create_task(resolver.run())
