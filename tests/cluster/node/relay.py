@@ -41,6 +41,11 @@ class Relay:
         except (OSError, TimeoutError):
             client.transport.abort()
             return
+        if client.transport.is_closing() or server.transport.is_closing():
+            # One has gone before it was joined to the other, which heard nothing of it.
+            client.transport.abort()
+            server.transport.abort()
+            return
         client.join(server)
         server.join(client)
 
