@@ -15,6 +15,7 @@ import prometheus_client
 from tandem_operator import watching
 from tandem_operator.cluster import SERVICES, ApiError, Cluster, connect
 from tandem_operator.executing import Executor
+from tandem_operator.following import ANSWER_SECONDS as REGISTRY_SECONDS
 from tandem_operator.following import Following
 from tandem_operator.installed import installation_of
 from tandem_operator.metrics import Metrics
@@ -26,6 +27,7 @@ from tandem_operator.reconciling import Reconciler
 from tandem_operator.reporting import Events, StatusWriter
 from tandem_operator.routers import RouterPoller
 from tandem_operator.settings import OperatorSettings
+from tandem_operator.sources import ANSWER_SECONDS as HUB_SECONDS
 from tandem_operator.sources import SourceResolver
 from tandem_operator.store import Key, Store
 from tandem_operator.working import Workers
@@ -59,8 +61,8 @@ async def run(
     async with (
         connect(time.monotonic, metrics.request) as cluster,
         httpx.AsyncClient(headers=settings.router.headers(), trust_env=False) as to_routers,
-        httpx.AsyncClient(trust_env=False) as to_registry,
-        httpx.AsyncClient() as to_hub,
+        httpx.AsyncClient(trust_env=False, timeout=REGISTRY_SECONDS) as to_registry,
+        httpx.AsyncClient(timeout=HUB_SECONDS) as to_hub,
     ):
         routers = RouterPoller(cluster, to_routers, settings.router, metrics, concerned, clock)
         outcomes = Outcomes(to_registry, settings.registry, queue.add)
