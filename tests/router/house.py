@@ -30,7 +30,7 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hello?"}]}
 STREAM = {**CHAT, "stream": True}
 
 
-async def until(holds: Callable[[], object], seconds: float = 20) -> None:
+async def until(holds: Callable[[], object], seconds: float = 60) -> None:
     """Waits until what `holds` asks is true."""
     async with asyncio.timeout(seconds):
         while True:
@@ -39,7 +39,7 @@ async def until(holds: Callable[[], object], seconds: float = 20) -> None:
             await asyncio.sleep(0.005)
 
 
-async def answers(client: httpx.AsyncClient, path: str, status: int, seconds: float = 30) -> None:
+async def answers(client: httpx.AsyncClient, path: str, status: int, seconds: float = 60) -> None:
     """Waits until a GET of `path` is answered, and with this status."""
     async with asyncio.timeout(seconds):
         while True:
@@ -82,7 +82,7 @@ class House:
     async def chat(self, body: dict[str, Any] = CHAT, **options: Any) -> httpx.Response:
         return await self.http.post("/v1/chat/completions", json=body, **options)
 
-    async def until(self, holds: Any, seconds: float = 20) -> None:
+    async def until(self, holds: Any, seconds: float = 60) -> None:
         """Waits until what `holds` asks is true."""
         await until(holds, seconds)
 
@@ -114,7 +114,7 @@ class House:
     async def at_rest(self) -> None:
         """Every slot, lease and queue place has been given back."""
         try:
-            await self.until(lambda: not self.what_is_held(), 10)
+            await self.until(lambda: not self.what_is_held())
         except TimeoutError:
             raise AssertionError(f"still held: {self.what_is_held()}") from None
 
@@ -192,7 +192,7 @@ async def house(
         await until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
         here = House(router, url, client, list(prefill), list(decode), topology)
         try:
             await here.workers_ready(len(prefill) + len(decode) if at_start is None and source is None else 0)

@@ -20,6 +20,8 @@ from tests.loopback import free_host
 
 ENGINE = VirtualEngineSpec(decode_step_time=0.005, prefill_token_time=1e-5, seed=3)
 TOPOLOGY = "topology.json"
+SECONDS = 120
+"""Programs start slowly where others do so, too."""
 MESSAGES = [{"role": "user", "content": "Why is the sky blue? " * 20}]
 
 
@@ -47,14 +49,14 @@ class Platform:
 
     def until(self, holds: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
         """Waits until the workers are as wanted."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while not holds(workers := self.workers()):
             assert time.monotonic() < end, workers
             time.sleep(0.01)
 
     def kill(self, name: str) -> None:
         self.programs[name].send_signal(signal.SIGKILL)
-        self.programs[name].wait(20)
+        self.programs[name].wait(60)
 
     def until_at_rest(self) -> None:
         """Nothing is held, by the router or by any worker that lives."""
@@ -68,7 +70,7 @@ class Platform:
         self.until(at_rest)
 
     def until_ready(self, *names: str) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             try:
                 if {n for n, w in self.workers().items() if w["ready"]} == set(names):
@@ -76,7 +78,7 @@ class Platform:
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
-        raise AssertionError(f"not ready after a minute: {self.workers()}")
+        raise AssertionError(f"not ready after {SECONDS} s: {self.workers()}")
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def platform(
     router_options: Sequence[str] = (),
     **slow: dict[str, float],
 ) -> Iterator[Platform]:
-    """Workers are named for their role: prefill-0, decode-0, decode-1. `slow` has times of a role's engines.
+    """Workers are named for their role: prefill-0, decode-0, decode-1.
 
     Args:
         folder: For its files.
@@ -96,11 +98,13 @@ def platform(
         ready: Whether the router is to be able to use them all; if not, it need only answer.
         worker_options: Of each worker's command line.
         router_options: Of the router's.
+        slow: Times of a role's engines (decode=...), or of one worker's (decode_0=...).
     """
     with ExitStack() as stack:
         endpoints, programs = [], {}
         for name in names:
             role = name.split("-", 1)[0]
+            times = slow.get(name.replace("-", "_"), slow.get(role, {}))
             host = free_host()
             config = WorkerConfig.model_validate(
                 {
@@ -109,7 +113,7 @@ def platform(
                     "model": "sky",
                     "version": "v1",
                     "revision": "r1",
-                    "engine": EngineSpec(type="virtual", virtual=ENGINE.model_copy(update=slow.get(role, {}))),
+                    "engine": EngineSpec(type="virtual", virtual=ENGINE.model_copy(update=times)),
                     "kv_transfer": KvTransferSpec(lease_ttl=5),
                 }
             )
@@ -140,5 +144,5 @@ def router(folder: Path, *options: str) -> Iterator[Platform]:
     host = free_host()
     argv = ("--allow-no-auth", "--topology", str(folder / TOPOLOGY), "--host", host, "--server-timing")
     url = f"http://{host}:8080"
-    with program("tandem_router", *argv, *options) as process, httpx.Client(base_url=url, timeout=30) as http:
+    with program("tandem_router", *argv, *options) as process, httpx.Client(base_url=url, timeout=60) as http:
         yield Platform(url, http, {"router": process})

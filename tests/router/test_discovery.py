@@ -1,6 +1,7 @@
 """What there is to serve comes from a file that may change, be wrong, or be missing for a while."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, caplog: pyt
     path = tmp_path / "topology.json"
     async with following(FileSource(path, poll=0.01)) as told, asyncio.timeout(60):
         await until(lambda: caplog.records)
-        path.write_text(Topology().model_dump_json())
+        (tmp_path / "next").write_text(Topology().model_dump_json())
+        (tmp_path / "next").replace(path)
         assert await told.get() == Topology()
     assert [r.levelname for r in caplog.records] == ["WARNING"]
 
@@ -103,9 +105,10 @@ async def test_a_router_is_ready_with_all_sessions_and_stays_so(open_house: Open
 async def test_a_worker_that_cant_be_reached_holds_readiness_only_for_a_while(
     open_house: OpenHouse, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_house(decode=[fake("decode", "d0")], dead=[fake("decode", "d1")], ready_after=1.5) as h:
+    async with open_house(decode=[fake("decode", "d0")], dead=[fake("decode", "d1")], ready_after=1000) as h:
         first = await h.http.get("/readyz")
         assert (first.status_code, first.json()) == (503, {"status": "not ready"})
+        h.router.clock = lambda: time.monotonic() + 1000
         await answers(h.http, "/readyz", 200)
         assert any("ready without d1" in r.getMessage() for r in caplog.records)
 

@@ -15,8 +15,11 @@ from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_router.frontends.clients import whole_events
 from tandem_router.telemetry.tracing import NO_CONTEXT, NoTracer
 
-from tests.router.fake_worker import FakeCall, Script, decode_well, fail_with, hang, prefill_well, words
+from tests.router.fake_worker import FakeCall, FakeWorker, Script, decode_well, fail_with, hang, prefill_well, words
 from tests.router.house import CHAT, STREAM, House, OpenHouse, fake
+
+DEADLINE = 4
+"""Seconds: within them a call is to have begun, and after them its failure is waited for."""
 
 
 def first_fails(script: Script, then: Script) -> Script:
@@ -184,44 +187,44 @@ async def test_a_service_without_prefill_runs_at_decode_alone(open_house: OpenHo
 
 
 async def test_the_deadline_is_a_504_and_cancels_the_worker(open_house: OpenHouse) -> None:
-    routing = RoutingSpec(request_timeout=1)
+    routing = RoutingSpec(request_timeout=DEADLINE)
     async with open_house([fake("prefill", "p0", hang)], [fake("decode", "d0")], routing=routing) as h:
         answer = await h.chat()
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
         await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set())
-        assert 0 < h.prefill[0].calls[0].submit.time_left_ms <= 1000
+        assert 0 < h.prefill[0].calls[0].submit.time_left_ms <= DEADLINE * 1000
 
 
 async def test_the_deadline_of_a_stream_is_a_typed_event(open_house: OpenHouse) -> None:
     async def never_end(call: FakeCall) -> None:
         await begin_then(call, hang)
 
-    routing = RoutingSpec(request_timeout=1)
+    routing = RoutingSpec(request_timeout=DEADLINE)
     async with open_house(decode=[fake("decode", "d0", never_end)], routing=routing) as h:
         *_, error, done = events((await h.chat(STREAM)).text)
         assert json.loads(error)["error"]["code"] == "deadline_exceeded"
         assert done == "[DONE]"
 
 
-async def leave(h: House) -> None:
-    """A client that sends a request and goes away."""
-    async with httpx.AsyncClient(base_url=h.url) as client:
+async def leave(h: House, worker: FakeWorker) -> None:
+    """A client that sends a request and goes away while a worker has its call."""
+    async with httpx.AsyncClient(base_url=h.url, timeout=60) as client:
         sending = asyncio.create_task(client.post("/v1/chat/completions", json=STREAM))
-        await h.until(lambda: any(call for w in (*h.prefill, *h.decode) for call in w.open.values()))
+        await h.until(lambda: worker.open)
         sending.cancel()
         await asyncio.wait([sending])
 
 
 async def test_a_client_that_leaves_during_prefill_cancels_it(open_house: OpenHouse) -> None:
     async with open_house([fake("prefill", "p0", hang)], [fake("decode", "d0")]) as h:
-        await leave(h)
+        await leave(h, h.prefill[0])
         await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set())
         assert not h.decode[0].calls
 
 
 async def test_a_client_that_leaves_during_decode_cancels_it_and_releases_the_lease(open_house: OpenHouse) -> None:
     async with open_house([fake("prefill", "p0")], [fake("decode", "d0", hang)]) as h:
-        await leave(h)
+        await leave(h, h.decode[0])
         await h.until(lambda: h.decode[0].calls[0].cancelled.is_set())
         await h.until(lambda: not h.prefill[0].leases)
 
@@ -232,7 +235,7 @@ async def test_a_lease_that_arrives_after_the_client_left_is_released(open_house
         await prefill_well(call)
 
     async with open_house([fake("prefill", "p0", finish_anyway)], [fake("decode", "d0")]) as h:
-        await leave(h)
+        await leave(h, h.prefill[0])
         await h.until(lambda: bool(h.prefill[0].calls))
         await h.until(lambda: h.prefill[0].calls[0].cancelled.is_set() and not h.prefill[0].leases)
 
@@ -279,7 +282,7 @@ async def test_half_an_event_never_reaches_the_client(
         call.data(*before, HALF)
         await end(call)
 
-    routing = RoutingSpec(request_timeout=2)
+    routing = RoutingSpec(request_timeout=DEADLINE if end is hang else 60)
     async with open_house(decode=[fake("decode", "d0", half)], http=http, routing=routing) as h:
         *first, error, done = events((await h.chat(STREAM)).text)
         assert len(first) == len(before)
@@ -348,7 +351,7 @@ async def test_what_nobody_foresaw_ends_a_stream_with_an_error_event(
     async def never_end(call: FakeCall) -> None:
         await begin_then(call, hang)
 
-    options = {"routing": RoutingSpec(request_timeout=1), "tracer": BreaksWhenCancelled(), "http": http}
+    options = {"routing": RoutingSpec(request_timeout=DEADLINE), "tracer": BreaksWhenCancelled(), "http": http}
     async with open_house(decode=[fake("decode", "d0", never_end)], **options) as h:
         word, error, done = events((await h.chat(STREAM)).text)
         assert "Hel" in word

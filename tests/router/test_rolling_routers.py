@@ -180,18 +180,26 @@ async def test_routers_replaced_under_load_cut_no_stream_and_refuse_no_request(t
 
 @pytest.mark.parametrize("lame_duck", [0.0, 1000.0])
 async def test_a_lame_duck_is_not_ready_and_takes_requests(tmp_path: Path, lame_duck: float) -> None:
-    worker = fake("decode", "d0", paced)
+    go_on = asyncio.Event()
+
+    async def held(call: FakeCall) -> None:
+        if b'"stream"' in call.body:
+            await go_on.wait()
+        await paced(call)
+
+    worker = fake("decode", "d0", held)
     async with worker.serving():
         (tmp_path / "topology.json").write_text(topology_of([worker], RoutingSpec()).model_dump_json())
-        async with router(tmp_path, lame_duck) as one, httpx.AsyncClient(base_url=one.url, timeout=30) as client:
-            await answers(client, "/readyz", 200, 60)
-            running = asyncio.create_task(client.post("/v1/chat/completions", json={**STREAM, "pace": 0.1}))
+        async with router(tmp_path, lame_duck) as one, httpx.AsyncClient(base_url=one.url, timeout=60) as client:
+            await answers(client, "/readyz", 200)
+            running = asyncio.create_task(client.post("/v1/chat/completions", json=STREAM))
             await until(lambda: worker.open)
             one.process.terminate()
             await answers(client, "/readyz", 503)
             answer = await client.post("/v1/chat/completions", json=CHAT)
             assert (answer.status_code, answer.headers["connection"]) == (200 if lame_duck else 503, "close")
             assert (await client.get("/tandem/v1/status")).json()["ready"] is False
+            go_on.set()
             assert (await running).content == EXPECTED
             if not lame_duck:
                 assert await one.process.wait() == 0

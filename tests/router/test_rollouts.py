@@ -220,7 +220,7 @@ async def test_the_queue_of_a_held_version_is_bounded(open_house: OpenHouse) -> 
 async def test_who_waits_already_waits_on_when_the_version_is_held(open_house: OpenHouse) -> None:
     gate = Gate()
     only, next_one = of("r1", "decode", "d0", gate, max_running=1), of("r2", "decode", "d1")
-    short = RoutingSpec.model_validate({"queue": {"timeout": 2}})
+    short = RoutingSpec.model_validate({"queue": {"timeout": 4}})
     async with only.serving(), next_one.serving(), open_house() as h:
         await routes(h, routed(("r1", [only], True), routing=short))
         await h.workers_ready(1)
@@ -229,7 +229,7 @@ async def test_who_waits_already_waits_on_when_the_version_is_held(open_house: O
         second = asyncio.create_task(h.chat())
         await h.until(lambda: waiting(h) == 1)
         await routes(h, routed(("r1", [only], False), held=True, routing=short, queue_timeout=1000))
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(4.5)
         assert not second.done()
         await routes(h, routed(("r2", [next_one], True), routing=short))
         assert (await second).status_code == 200

@@ -208,7 +208,11 @@ async def test_calls_are_spread_over_equal_workers(open_house: OpenHouse) -> Non
         assert [len(w.calls) for w in h.prefill] == [3, 3]
 
 
-async def test_a_worker_that_fails_in_a_row_rests_as_long_as_there_is_another(open_house: OpenHouse) -> None:
+async def test_a_worker_that_fails_in_a_row_rests_as_long_as_there_is_another(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem_router.scheduling.worker.EJECT_SECONDS", 1000.0)
+    monkeypatch.setattr("tandem_router.scheduling.worker.LONGEST_EJECTION", 1000.0)
     bad, good = fake("decode", "bad", fail_with(pb.INTERNAL)), fake("decode", "good")
     async with open_house(decode=[bad, good]) as h:
         for _ in range(20):

@@ -43,6 +43,12 @@ class Server:
         return await handler(request)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers late is not down."""
+    monkeypatch.setattr("tandem_engine.upstream.endpoints.PROBE_SECONDS", 60.0)
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     async with running() as one:
