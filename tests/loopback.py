@@ -1,8 +1,11 @@
 """Free places on loopback for the programs that tests start."""
 
+import fcntl
+import functools
 import itertools
 import os
 import socket
+from pathlib import Path
 from typing import Final
 
 _numbers = itertools.count(1)
@@ -24,7 +27,8 @@ def free_port(count: int = 1) -> int:
     Nobody else is given them before their program binds them: they are below those that the kernel hands out, and this
     process has a share of its own.
     """
-    for first in range(_FIRST_PORT, _FIRST_PORT + _SHARE - count):
+    start = _FIRST_PORT + _own_share() * _SHARE
+    for first in range(start, start + _SHARE - count):
         if all(port not in _given and _free(port) for port in range(first, first + count)):
             _given.update(range(first, first + count))
             return first
@@ -33,8 +37,25 @@ def free_port(count: int = 1) -> int:
 
 
 _SHARE: Final = 200
-_FIRST_PORT: Final = 12_000 + os.getpid() % 40 * _SHARE
+_SHARES: Final = 40
+_FIRST_PORT: Final = 12_000
 _given: Final[set[int]] = set()
+
+
+@functools.cache
+def _own_share() -> int:
+    """The first that no other process has: each holds the lock of its own until it ends."""
+    folder = Path(f"/tmp/tandem-test-ports-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    for share in range(_SHARES):
+        lock = os.open(folder / str(share), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return share
+    raise RuntimeError(f"{_SHARES} processes have a share of the ports")
 
 
 def _free(port: int) -> bool:
