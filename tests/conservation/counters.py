@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
+import grpc
 import grpc.aio
 from tandem_proto.channels import aio_channel
 from tandem_proto.tandem.v1 import worker_pb2, worker_pb2_grpc
@@ -40,9 +41,20 @@ class Reading:
     """What only grows, but for a worker that is started again."""
 
 
+READ_SECONDS = 60.0
+"""For a worker to tell its counters, also one whose engine is held up: it says so, and is asked again."""
+
+
 async def describe(channel: grpc.aio.Channel, role: str) -> worker_pb2.DescribeResponse:
-    stub = worker_pb2_grpc.PrefillWorkerStub if role == "prefill" else worker_pb2_grpc.DecodeWorkerStub
-    return await stub(channel).Describe(worker_pb2.DescribeRequest(), timeout=30, wait_for_ready=True)
+    stub = (worker_pb2_grpc.PrefillWorkerStub if role == "prefill" else worker_pb2_grpc.DecodeWorkerStub)(channel)
+    end = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            return await stub.Describe(worker_pb2.DescribeRequest(), timeout=READ_SECONDS, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.1)
 
 
 class Observer:
@@ -84,10 +96,11 @@ class Observer:
         """Waits until all that is held is as at rest again: the last reading, and what is off: (at rest, now)."""
         end = time.monotonic() + within
         while True:
+            last = time.monotonic() > end  # before it is read: nobody is blamed for a reading that was slow to come
             reading = await self.read()
             now = reading.held
             off = {k: (rest.get(k), now.get(k)) for k in rest.keys() | now.keys() if rest.get(k) != now.get(k)}
-            if not off or time.monotonic() > end:
+            if not off or last:
                 return reading, off
             await asyncio.sleep(0.01)
 

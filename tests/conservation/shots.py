@@ -89,7 +89,7 @@ class Weather:
     asks: int
     """Different requests in all; their answers are learned once."""
     endless_tokens: int
-    """Of requests whose clients leave or stall: computing them would take longer than a lease lives."""
+    """Of requests whose clients leave or stall: computing them would take longer than a storm's end is waited for."""
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (

@@ -51,8 +51,8 @@ async def test_fifty_storms_on_real_vllm_lose_nothing(
     assert report.complete > report.shots / 4, str(report)
 
 
-KILLS_MIDWAY = replace(WEATHER, span=0.1, max_tokens=(60, 120), kills=0.5)
-"""Every other storm kills a worker, at a time when streams have begun and have not ended yet."""
+KILLS_MIDWAY = replace(WEATHER, span=0.5, max_tokens=(400, 800), kills=1.0, asks=20)
+"""Each storm kills a worker, at a time when streams have begun and have not ended yet: most take seconds."""
 
 PLANTED = {
     "skipped_release": ("decode", WEATHER, "not at rest"),
@@ -82,6 +82,6 @@ async def test_a_planted_fault_is_found_by_these_storms(
         await stormer.learn(pool)
         for seed in range(STORMS):
             report = await stormer.run([storm(seed, weather, pool)], at_once=1)
-            if report.faults:
-                break
-    assert said in report.faults[0]
+            if any(said in fault for fault in report.faults):
+                return
+    raise AssertionError(f"nothing was found by {STORMS} storms")
