@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tandem_api.worker import Ports, WorkerConfig
 from tandem_engine.engine import Call, Counters, Outcome
 from tandem_engine.vllm import VllmEngine
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from tests.loopback import free_port
 from tests.surfaces.transport import Recorder
@@ -22,7 +24,8 @@ from tests.vllm_engine.sabotage import FAULT_FILE
 
 MODEL = "tiny"
 BLOCK = 32
-LEASE_TTL = 6.0
+LEASE_TTL = 10.0
+"""Longer than a process is held up on a busy machine: no lease that is in use may end by it."""
 BLOCK_BYTES = 4 * 2 * BLOCK * 2 * 64 * 4
 """Of one block of the tiny model: layers x heads x tokens x (K and V) x head_dim x float32."""
 ARGS = (
@@ -127,20 +130,71 @@ class Pair:
             self.prefill.release(handle.lease)
 
 
-SOON = 4.0
-"""Seconds: less than a lease lasts, so that one which nobody released shows."""
-LATER = 2 * LEASE_TTL
+WAIT = 60.0
+"""Seconds for what has to happen, on a machine that does much else."""
 
 
-async def at_rest(engine: VllmEngine, seconds: float = SOON) -> Counters:
-    """Waits until the engine holds nothing, and returns its last count, which may show otherwise."""
+async def at_rest(engine: VllmEngine) -> Counters:
+    """Waits until the engine holds nothing, and returns its last count, which may show otherwise.
+
+    A lease that nobody released ends by its time meanwhile: see `leases_that_expire`.
+    """
     rest = Counters(free_blocks=engine.facts.total_blocks - 1)
-    for _ in range(round(seconds / 0.05)):
-        counted = await engine.counters()
-        if counted == rest:
-            break
+    end = time.monotonic() + WAIT
+    while (counted := await engine.counters()) != rest and time.monotonic() < end:
         await asyncio.sleep(0.05)
     return counted
+
+
+async def everything_at_rest(pair: Pair) -> bool:
+    engines = (pair.prefill, pair.decode)
+    return [await at_rest(engine) for engine in engines] == [
+        Counters(free_blocks=engine.facts.total_blocks - 1) for engine in engines
+    ]
+
+
+@dataclass
+class Expected:
+    """What a test leaves to time."""
+
+    expired: int = 0
+    """Leases that nobody is to release."""
+
+
+@asynccontextmanager
+async def leases_that_expire(pair: Pair) -> AsyncIterator[Expected]:
+    """Engines at rest, of whose leases time ends those in the block that the test says, and no others."""
+    assert await everything_at_rest(pair)
+    before = pair.prefill.totals()["leases_expired"]
+    expected = Expected()
+    yield expected
+    assert pair.prefill.totals()["leases_expired"] - before == expected.expired
+
+
+@asynccontextmanager
+async def midway(engine: VllmEngine, body: dict[str, Any]) -> AsyncIterator[tuple[asyncio.Task[Outcome], Recorder]]:
+    """A call that is being answered by an engine that stands still during the block.
+
+    One that is over before the engine stands is asked again: which step that finds is the machine's matter.
+    """
+    client = engine._serving.engine
+    for attempt in range(20):
+        reply = Recorder()
+        call = completion({**body, "cache_salt": f"midway {attempt}"})
+        before = engine.totals().get("generation_tokens", 0)
+        task = asyncio.create_task(engine.generate(call, reply))
+        while not task.done() and engine.totals().get("generation_tokens", 0) < before + 4:
+            await asyncio.sleep(0.001)
+        await client.pause_generation(mode="keep", clear_cache=False)
+        try:
+            if engine.load().running:
+                yield task, reply
+                return
+        finally:
+            with suppress(EngineDeadError):
+                await client.resume_generation()
+        await task
+    raise AssertionError("every answer was over at once")
 
 
 class Faults:

@@ -11,7 +11,7 @@ from tandem_proto.tandem.v1 import kv_pb2
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
 from tests.vllm_engine.conftest import module
-from tests.vllm_engine.engines import BLOCK, Recorder, ask, at_rest, chat, completion, config, prompt, running
+from tests.vllm_engine.engines import BLOCK, WAIT, ask, at_rest, chat, completion, config, midway, prompt, running
 
 pytestmark = pytest.mark.vllm
 
@@ -47,15 +47,12 @@ async def test_it_takes_no_handle(engine: VllmEngine) -> None:
 
 
 async def test_a_dead_engine_ends_every_call_with_an_error(engine: VllmEngine) -> None:
-    reply, some = Recorder(), asyncio.Event()
-    reply.on_data = some.set
     body = {"stream": True, "ignore_eos": True, "max_tokens": 64, "prompt": prompt(40, seed=601)}
-    task = asyncio.create_task(engine.generate(completion(body), reply))
-    await some.wait()
-    (process,) = engine._serving.engine.engine_core.resources.engine_manager.processes
-    process.kill()
-    with pytest.raises(EngineDead):
-        await asyncio.wait_for(task, 30)
+    async with midway(engine, body) as (task, reply):
+        (process,) = engine._serving.engine.engine_core.resources.engine_manager.processes
+        process.kill()
+        with pytest.raises(EngineDead):
+            await asyncio.wait_for(task, WAIT)
     assert b"[DONE]" not in b"".join(reply.chunks)
     assert b'"error"' not in b"".join(reply.chunks)
     for stream in (True, False):

@@ -1,26 +1,28 @@
 """Whatever comes of a call, nothing of it stays: no slot, no block, no lease, no staged byte, no fetch."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from tandem_engine.engine import Counters
 from tandem_engine.errors import KvGone, Overloaded
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
 from tests.vllm_engine.engines import (
     BLOCK_BYTES,
-    LATER,
     LEASE_TTL,
-    SOON,
     Answer,
+    Expected,
     Faults,
     Pair,
     Recorder,
     ask,
     at_rest,
     completion,
+    everything_at_rest,
+    leases_that_expire,
+    midway,
     prompt,
 )
 
@@ -28,16 +30,10 @@ pytestmark = pytest.mark.vllm
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
-async def rest(pair: Pair) -> None:
-    """Each test begins with engines at rest."""
-    for engine in (pair.prefill, pair.decode):
-        counted = await at_rest(engine, LATER)
-        assert counted == Counters(free_blocks=engine.facts.total_blocks - 1)
-
-
-async def everything_at_rest(pair: Pair, seconds: float = SOON) -> bool:
-    counted = [await at_rest(engine, seconds) for engine in (pair.prefill, pair.decode)]
-    return counted == [Counters(free_blocks=engine.facts.total_blocks - 1) for engine in (pair.prefill, pair.decode)]
+async def expected(pair: Pair) -> AsyncIterator[Expected]:
+    """Each test begins with engines at rest, and says which leases it leaves to time."""
+    async with leases_that_expire(pair) as expected:
+        yield expected
 
 
 async def test_a_lease_is_counted_until_it_is_released(pair: Pair) -> None:
@@ -51,17 +47,19 @@ async def test_a_lease_is_counted_until_it_is_released(pair: Pair) -> None:
     assert await everything_at_rest(pair)
 
 
-async def test_an_expired_lease_is_dropped_and_its_kv_recomputed(pair: Pair) -> None:
+async def test_an_expired_lease_is_dropped_and_its_kv_recomputed(pair: Pair, expected: Expected) -> None:
+    expected.expired = 1
     body = {"prompt": prompt(70, seed=301)}
     handle = await pair.handle(body)
     assert 0 < handle.ttl_ms <= LEASE_TTL * 1000
-    assert await everything_at_rest(pair, LATER)
+    assert await everything_at_rest(pair)
     answer = await ask(pair.decode, completion(body, kv=handle))
     assert (answer.reply.kv.outcome, answer.reply.kv.reason) == (KvReport.RECOMPUTED, "gone")
     assert answer.text == (await pair.whole(body)).text
 
 
-async def test_a_call_that_waits_longer_than_a_lease_lasts_finds_its_kv(pair: Pair) -> None:
+async def test_a_call_that_waits_longer_than_a_lease_lasts_finds_its_kv(pair: Pair, expected: Expected) -> None:
+    expected.expired = 1
     body = {"prompt": prompt(70, seed=310)}
     handle = await pair.handle(body)
     decode = pair.decode._serving.engine
@@ -79,7 +77,7 @@ async def test_a_call_that_waits_longer_than_a_lease_lasts_finds_its_kv(pair: Pa
         await decode.resume_generation()
     assert (await task).reply.kv.outcome == KvReport.TRANSFERRED
     # Nobody renews it any more: it ends by itself.
-    assert await everything_at_rest(pair, LATER)
+    assert await everything_at_rest(pair)
 
 
 async def test_a_lease_that_was_handed_on_serves_its_next_holder_only(pair: Pair) -> None:
@@ -121,29 +119,25 @@ async def test_kv_that_could_not_be_staged_fails_its_prefill_and_nothing_else(pa
 
 
 async def test_a_cancelled_answer_stops_within_two_tokens(pair: Pair) -> None:
-    reply, some = Recorder(), asyncio.Event()
-    reply.on_data = lambda: some.set() if len(reply.chunks) > 3 else None
-    call = completion({"prompt": prompt(40, seed=306), "max_tokens": 64, "ignore_eos": True, "stream": True})
-    before = pair.decode.totals()["generation_tokens"]
-    task = asyncio.create_task(pair.decode.generate(call, reply))
-    await some.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    got = len(reply.chunks)
+    body = {"prompt": prompt(40, seed=306), "max_tokens": 64, "ignore_eos": True, "stream": True}
+    async with midway(pair.decode, body) as (task, _):
+        before = pair.decode.totals()["generation_tokens"]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert await everything_at_rest(pair)
-    assert pair.decode.totals()["generation_tokens"] - before <= got + 2
+    assert pair.decode.totals()["generation_tokens"] - before <= 2
 
 
 async def test_a_cancelled_call_that_does_not_stream_is_cancelled_too(pair: Pair) -> None:
-    call = completion({"prompt": prompt(900, seed=307), "max_tokens": 64, "ignore_eos": True})
-    task = asyncio.create_task(pair.decode.generate(call, Recorder()))
-    while not (await pair.decode.counters()).running:
-        assert not task.done()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    body = {"prompt": prompt(900, seed=307), "max_tokens": 64, "ignore_eos": True}
+    async with midway(pair.decode, body) as (task, _):
+        before = pair.decode.totals()["generation_tokens"]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert await everything_at_rest(pair)
+    assert pair.decode.totals()["generation_tokens"] - before <= 2
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.01, 0.05, 0.2])
@@ -193,7 +187,7 @@ async def test_calls_that_are_preempted_answer_all_the_same(pair: Pair) -> None:
     bodies = [{**body, "prompt": prompt(380, seed=340 + n)} for n in range(12)]
     alone = [await pair.whole(body) for body in bodies]
     before = pair.decode.totals()["preemptions"]
-    for n in range(5):  # how many run at once is a matter of time
+    for n in range(20):  # how many run at once is a matter of time
         salted = [{**body, "cache_salt": f"preempted {n}"} for body in bodies]
         together = await asyncio.gather(*(as_a_router(pair, body) for body in salted))
         assert [answer.text for answer in together] == [answer.text for answer in alone]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tandem_engine.engine import Counters
+import pytest_asyncio
 from tandem_engine.errors import KvGone, KvMismatch
 from tandem_proto.tandem.v1.worker_pb2 import KvReport
 
@@ -13,13 +13,13 @@ from tests.vllm_engine.conftest import module
 from tests.vllm_engine.engines import (
     BLOCK,
     BLOCK_BYTES,
-    LATER,
-    SOON,
+    Expected,
     Pair,
     ask,
-    at_rest,
     completion,
     config,
+    everything_at_rest,
+    leases_that_expire,
     prompt,
     running,
 )
@@ -37,9 +37,11 @@ async def nixl(tiny_model: Path) -> AsyncIterator[Pair]:
         yield Pair(*engines)
 
 
-async def everything_at_rest(pair: Pair, seconds: float = SOON) -> bool:
-    counted = [await at_rest(engine, seconds) for engine in (pair.prefill, pair.decode)]
-    return counted == [Counters(free_blocks=engine.facts.total_blocks - 1) for engine in (pair.prefill, pair.decode)]
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def expected(nixl: Pair) -> AsyncIterator[Expected]:
+    """Each test begins with engines at rest, and says which leases it leaves to time."""
+    async with leases_that_expire(nixl) as expected:
+        yield expected
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
@@ -77,13 +79,14 @@ async def test_released_kv_is_recomputed_and_said(nixl: Pair) -> None:
     assert answer.text == (await nixl.whole(body)).text
 
 
-async def test_expired_kv_gives_its_blocks_back_and_is_recomputed(nixl: Pair) -> None:
+async def test_expired_kv_gives_its_blocks_back_and_is_recomputed(nixl: Pair, expected: Expected) -> None:
+    expected.expired = 1
     body = {"prompt": prompt(70, seed=502)}
     handle = await nixl.handle(body)
     held = await nixl.prefill.counters()
     assert (held.leases, held.staged_bytes) == (1, 3 * BLOCK_BYTES)
     assert held.free_blocks == nixl.prefill.facts.total_blocks - 1 - 3  # NIXL's blocks stay where they are
-    assert await everything_at_rest(nixl, LATER)
+    assert await everything_at_rest(nixl)
     answer = await ask(nixl.decode, completion(body, kv=handle))
     assert (answer.reply.kv.outcome, answer.reply.kv.reason) == (KvReport.RECOMPUTED, "gone")
 

@@ -32,8 +32,9 @@ async def url(pair: Pair) -> AsyncIterator[str]:
     """VLLM's server, listening."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # for clients that come before the server does
         app = await vllm_app(pair.decode)
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_keep_alive=600))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
