@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def kubectl(cluster: Cluster) -> Kubectl:
 
     applied = run("apply", "--server-side", "--force-conflicts", "-f", "-", given=to_yaml())
     assert applied.returncode == 0, applied.stderr
-    established = run("wait", "--for=condition=Established", "--timeout=30s", "crd", crd()["metadata"]["name"])
+    established = run("wait", "--for=condition=Established", "--timeout=90s", "crd", crd()["metadata"]["name"])
     assert established.returncode == 0, established.stderr
     return run
 
@@ -72,9 +73,16 @@ def test_the_model_of_a_service_stays(kubectl: Kubectl) -> None:
 
 
 def test_kubectl_explains_every_field_of_the_spec(kubectl: Kubectl) -> None:
-    text = kubectl("explain", "inferenceservice.spec", "--recursive=false").stdout
     properties = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    assert [name for name, field in properties.items() if field["description"].split()[0] not in text] == []
+
+    def missing() -> list[str]:
+        text = kubectl("explain", "inferenceservice.spec", "--recursive=false").stdout
+        return [name for name, field in properties.items() if field["description"].split()[0] not in text]
+
+    end = time.monotonic() + 90
+    while missing():  # an API server tells of a resource some time after it serves it
+        assert time.monotonic() < end, missing()
+        time.sleep(0.2)
 
 
 def test_decode_is_scaled_by_kubectl(kubectl: Kubectl) -> None:

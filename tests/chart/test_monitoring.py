@@ -79,8 +79,8 @@ def _running(*command: str) -> Iterator[subprocess.Popen[str]]:
 def _metrics(process: subprocess.Popen[str], host: str, port: int, among: str = "") -> str:
     """What a program tells, once it listens and this is among it."""
     while process.poll() is None:
-        with suppress(httpx.ConnectError):
-            told = httpx.get(f"http://{host}:{port}/metrics", timeout=30, trust_env=False).text
+        with suppress(httpx.TransportError):
+            told = httpx.get(f"http://{host}:{port}/metrics", timeout=60, trust_env=False).text
             if among in told:
                 return told
         time.sleep(0.05)

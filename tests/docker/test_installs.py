@@ -25,6 +25,7 @@ def run(target: str, venv: Path, arguments: list[str], *more: str) -> str:
         **{name: value for name, value in os.environ.items() if not name.startswith(("UV_", "VIRTUAL_ENV"))},
         **{name: line[name] for name in ("UV_CONSTRAINT", "UV_OVERRIDE") if line.get(name)},
         "UV_SYSTEM_CERTS": "1",
+        "UV_HTTP_TIMEOUT": "300",
         "VIRTUAL_ENV": str(venv),
     }
     answer = subprocess.run(

@@ -110,7 +110,14 @@ def listening(
     """A registry in a thread, on a free port unless an address says otherwise."""
     storage = storage or open_storage(settings.storage, os.environ)
     app = registry_app(settings, storage, surroundings)
-    config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=600,  # no client finds its connection closed in the moment in which it asks
+    )
     server = uvicorn.Server(config)
     with socket.create_server(address) as listener:
         url = f"http://{address[0]}:{listener.getsockname()[1]}"
@@ -121,5 +128,5 @@ def listening(
                 yield House(url, client, storage, settings)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(60)
     assert not thread.is_alive()

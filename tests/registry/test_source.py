@@ -1,7 +1,6 @@
 """registry:// sources as workers fetch them."""
 
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from tandem_registry.access import Keys
 from tandem_registry.app import Surroundings
 from tandem_registry.settings import Settings
 
+from tests.loopback import free_port
 from tests.registry.house import Clock, House, listening
 from tests.sources.gguf_file import write_gguf
 
@@ -175,8 +175,7 @@ def test_a_key_may_come_from_a_file(model: dict[str, bytes], work: Work, tmp_pat
 
 
 def test_a_registry_that_is_away_is_given_up(work: Work) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(Unreachable, match="does not answer"):
         resolve("registry://llama", replace(work, environ={"TANDEM_REGISTRY_URL": url}))
 
