@@ -45,7 +45,7 @@ class Asking:
     versions: dict[str, str]
     """By what they say."""
     long: bool = False
-    """Their questions have 400 words."""
+    """Their questions have 800 words."""
     turns: random.Random = field(default_factory=random.Random)
     served: Counter[str] = field(default_factory=Counter)
 
@@ -68,7 +68,7 @@ class Asking:
 
     async def _ask(self, user: str, again: bool) -> str:
         # Long ones each begin otherwise: what a worker has computed before costs it nothing.
-        question = f"{self.turns.random()} {'asks ' * 400}" if self.long else "Who are you?"
+        question = f"{self.turns.random()} {'asks ' * 800}" if self.long else "Who are you?"
         ask = Ask(question, seed=7, max_tokens=3, stream=False, chat=True)
         while True:
             try:

@@ -18,7 +18,7 @@ from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWork
 
 from tests.worker.conftest import Router
 
-SECONDS = 20
+SECONDS = 60
 MESSAGES = [{"role": "user", "content": "A secret of some length. " * 20}]
 
 

@@ -55,7 +55,7 @@ class Registry:
     async def told(self, experiment: str, outcome: str) -> None:
         """Waits until it has an experiment's outcome."""
         path = f"{self.url}/admin/v1/experiments/{experiment}/outcome"
-        async with asyncio.timeout(SECONDS), httpx.AsyncClient() as http:
+        async with asyncio.timeout(SECONDS), httpx.AsyncClient(timeout=60) as http:
             while (answer := await http.get(path)).status_code == 404:
                 await asyncio.sleep(0.1)
         assert answer.json()["outcome"] == outcome

@@ -40,11 +40,13 @@ def installed(cluster: Cluster, namespace: str, **values: object) -> Iterator[Re
     told = [word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
     try:
         cluster.helm(
-            *("install", NAME, str(CHART), f"--namespace={namespace}", "--wait", "--timeout=120s"),
+            *("install", NAME, str(CHART), f"--namespace={namespace}", "--wait", "--timeout=240s"),
             *("--take-ownership", "--force-conflicts", *told),
         )
         service = cluster.get("service", f"{NAME}-router", namespace=namespace)["spec"]
         yield Release(cluster, namespace, f"http://{service['clusterIP']}:{service['ports'][0]['port']}/v1")
     finally:
-        cluster.helm("uninstall", NAME, f"--namespace={namespace}", "--ignore-not-found", "--wait", check=False)
+        cluster.helm(
+            "uninstall", NAME, f"--namespace={namespace}", "--ignore-not-found", "--wait", "--timeout=240s", check=False
+        )
         cluster.kubectl("delete", "namespace", namespace, "--wait=false")

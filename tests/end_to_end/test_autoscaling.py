@@ -27,7 +27,7 @@ def scaling(cluster: Cluster, cluster_node: ClusterNode) -> Iterator[Release]:
     if cluster.control_plane is None:
         pytest.skip("would take a developer's cluster its external metrics")
     with installed(cluster, f"tandem-{secrets.token_hex(4)}", metricsAdapter={"enabled": True}) as release:
-        cluster.wait(METRICS, "Available")
+        cluster.wait(METRICS, "Available", seconds=SECONDS)
         yield release
 
 
@@ -36,6 +36,8 @@ def elastic(namespace: str, seed: int, **decode: Any) -> dict[str, Any]:
     engine = {"type": "virtual", "virtual": {**ENGINE, "seed": seed, "slots": SLOTS}}
     manifest = service("elastic", namespace, {"name": "v1", "engine": engine})
     manifest["spec"]["decode"] = decode
+    # Requests wait for a place as long as their clients do.
+    manifest["spec"]["routing"] = {"queue": {"timeout": "2m"}}
     return manifest
 
 
@@ -48,6 +50,7 @@ def until(found: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_autoscalers_follow_the_load_stand_aside_in_rollouts_and_go_when_they_are_turned_off(
     cluster: Cluster, scaling: Release, namespace: str
 ) -> None:

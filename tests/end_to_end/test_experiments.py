@@ -26,7 +26,7 @@ from tests.end_to_end.experimenting import (
     routed,
     running,
 )
-from tests.end_to_end.following import complete, condition, following
+from tests.end_to_end.following import SECONDS, complete, condition, following
 from tests.end_to_end.load import loaded
 from tests.end_to_end.registry import Registry
 from tests.end_to_end.release import NAME, Release, installed
@@ -48,9 +48,13 @@ def registry(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def release(cluster: Cluster, cluster_node: ClusterNode, registry: Registry) -> Iterator[Release]:
     """The chart with a registry that is somewhere else."""
-    with installed(
-        cluster, f"tandem-{secrets.token_hex(4)}", registry={"url": registry.url}, keys={"store": False}
-    ) as release:
+    settings = {
+        "registry": {"url": registry.url},
+        "keys": {"store": False},
+        # The operator asks a router that ends for what it has counted, be the machine ever so busy.
+        "router": {"lameDuckSeconds": 15},
+    }
+    with installed(cluster, f"tandem-{secrets.token_hex(4)}", **settings) as release:
         yield release
 
 
@@ -78,12 +82,15 @@ async def test_ten_thousand_requests_split_by_the_users_hash_and_all_count_whoev
                 while not restarting.done():
                     await clients.all(users.some(200))
                 await restarting
-            await clients.all(users.some(max(0, REQUESTS - clients.served.total())))
+            # The routers that were made last get some, however many have been asked by then.
+            await clients.all(users.some(max(1_000, REQUESTS - clients.served.total())))
             await states.until(counted(clients.served))
 
             # A router that is killed takes along what it was not asked for yet: nothing, when all is counted.
-            router = release.routers()[0]["metadata"]["name"]
-            cluster.kubectl("delete", "pod", router, "-n", release.namespace, "--force", "--grace-period=0")
+            router = release.routers()[0]
+            name = router["metadata"]["name"]
+            cluster.kubectl("delete", "pod", name, "-n", release.namespace, "--force", "--grace-period=0")
+            await _gone(router["status"]["podIP"])
             await clients.all(users.some(300), again=True)
             state = await states.until(counted(clients.served))
     assert clients.served.total() >= REQUESTS
@@ -131,7 +138,7 @@ async def test_a_challenger_that_turns_slow_is_rolled_back_by_itself(
     cluster: Cluster, release: Release, namespace: str
 ) -> None:
     steps = [{"weight": 50, "minDuration": "1h"}]
-    slow = {"metric": "ttft", "threshold": "500ms", "tolerate": {"absolute": "10%"}}
+    slow = {"metric": "ttft", "threshold": "3s", "tolerate": {"absolute": "10%"}}
     manifest = experiment(namespace, steps=steps, decide=[slow])
     # Short prompts don't show it: all of them together take it a third of a second.
     manifest["spec"]["versions"][1]["engine"]["virtual"]["prefillTokenTime"] = "1ms"
@@ -147,7 +154,7 @@ async def test_a_challenger_that_turns_slow_is_rolled_back_by_itself(
             await clients.all(ANYBODY * AT_ONCE)
         state = await ended
         assert (experiment_of(state).reason, experiment_of(state).weight) == ("HarmShown", 0)
-        assert experiment_of(state).metric == "ttft above 0.5 s"
+        assert experiment_of(state).metric == "ttft above 3 s"
         assert {one["name"]: one["weight"] for one in state["status"]["versions"]} == {"v1": 100, "v2": 0}
         await states.until(routed)
         before = Counter(clients.served)
@@ -159,14 +166,17 @@ async def test_a_challenger_that_turns_slow_is_rolled_back_by_itself(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("inside_cluster")
 async def test_a_shadow_answers_nobody_and_is_compared(cluster: Cluster, release: Release, namespace: str) -> None:
     manifest = experiment(namespace, shadow={"percent": 100, "maxInFlight": 4})
     apply(cluster, manifest)
     async with following(cluster, namespace, "tried") as states, asking(release, manifest) as clients:
         await states.until(running)
-        await clients.all([("anybody", "v1")] * 200)
-        state = await states.until(lambda state: experiment_of(state).challenger_requests > 20)
+        enough = asyncio.create_task(states.until(lambda state: experiment_of(state).challenger_requests > 20))
+        while not enough.done():
+            await clients.all([("anybody", "v1")] * 200)
+        state = await enough
     assert (experiment_of(state).phase, experiment_of(state).weight) == ("Running", 0)
     assert [metric.name for metric in experiment_of(state).metrics] == ["errorRate", "ttft p95", "tpot p95", "tokens"]
     assert experiment_of(state).metrics[0].challenger == 0
@@ -230,6 +240,18 @@ def _restart(cluster: Cluster, release: Release, name: str) -> None:
     deployment = ("-n", release.namespace, f"deployment/{NAME}-{name}")
     cluster.kubectl("rollout", "restart", *deployment)
     cluster.kubectl("rollout", "status", *deployment, "--timeout=120s", timeout=150)
+
+
+async def _gone(address: str) -> None:
+    """Waits until a router that is killed takes no requests any more."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(address, 8080)
+            except OSError:
+                return
+            writer.close()
+            await asyncio.sleep(0.1)
 
 
 def _events(cluster: Cluster, namespace: str) -> set[str]:

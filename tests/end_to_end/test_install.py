@@ -29,14 +29,14 @@ def test_a_sample_answers_once_it_is_ready_and_leaves_nothing(
 ) -> None:
     before = _names(cluster, namespace)
     cluster.kubectl("apply", "-n", namespace, "-f", str(SAMPLES / "virtual.yaml"))
-    cluster.wait("inferenceservice/rehearsal", "Ready", namespace)
+    cluster.wait("inferenceservice/rehearsal", "Ready", namespace, seconds=120)
 
-    stranger = openai.OpenAI(base_url=release.url, api_key="none", max_retries=0, timeout=30)
+    stranger = openai.OpenAI(base_url=release.url, api_key="none", max_retries=0, timeout=60)
     with stranger, pytest.raises(openai.AuthenticationError):
         stranger.models.list()
     secret = cluster.get("secret", f"{NAME}-api-key", namespace=release.namespace)
     key = base64.b64decode(secret["data"]["api-key"]).decode()
-    with openai.OpenAI(base_url=release.url, api_key=key, max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=release.url, api_key=key, max_retries=0, timeout=60) as client:
         chunks = list(
             client.chat.completions.create(
                 model="rehearsal", messages=[{"role": "user", "content": "Who is there?"}], stream=True
@@ -47,7 +47,7 @@ def test_a_sample_answers_once_it_is_ready_and_leaves_nothing(
     assert chunks[-1].choices[0].finish_reason in ("stop", "length")
 
     cluster.kubectl("delete", "inferenceservice", "rehearsal", "-n", namespace)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while left := _names(cluster, namespace) - before:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)

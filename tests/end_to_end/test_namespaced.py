@@ -35,6 +35,7 @@ def pods(cluster: Cluster, namespace: str) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("cluster_node", "inside_cluster")
 def test_it_serves_its_namespaces_alone_and_its_end_leaves_what_people_made(
     cluster: Cluster, team: str, namespace: str

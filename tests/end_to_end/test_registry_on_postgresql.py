@@ -97,7 +97,7 @@ def house(cluster: Cluster, cluster_node: ClusterNode, database: Postgres) -> It
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         yield http
 
 
@@ -251,7 +251,7 @@ async def _replaced_router(cluster: Cluster, house: House, http: httpx.AsyncClie
     async with asyncio.timeout(SECONDS):
         while True:
             for router in set(house.routers()) - set(before):
-                with suppress(httpx.ConnectError):
+                with suppress(httpx.TransportError):
                     await http.get(f"{router}/healthz")
                     return router
             await asyncio.sleep(0.2)

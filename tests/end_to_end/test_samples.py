@@ -26,7 +26,7 @@ NEEDED = {
 }
 """Secrets that samples name: what their users have in place."""
 
-SECONDS = 180
+SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def applied(cluster: Cluster, rehearsal: Release) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("inside_cluster")
 @pytest.mark.parametrize("sample", EVERY, ids=lambda path: path.stem)
 def test_a_sample_gets_ready_and_streams_a_chat(
@@ -76,6 +77,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_rehearsal_on_a_laptop_starts_what_the_pods_run(cluster: Cluster, applied: str, tmp_path: Path) -> None:
     """They differ in names, addresses, paths of mounts and discovery; images and GPU requests are no process's."""
     files = [SAMPLES / f"{name}.yaml" for name in COMPARED]

@@ -59,7 +59,13 @@ async def test_weights_move_only_the_users_whose_share_moves_and_no_pod(
         versions[0]["weight"] = 60
         versions.append(_version("v3", 10, image="ghcr.io/acme/worker:typo"))
         told = patch(cluster, manifest)
-        state = await states.until(lambda state: condition(state, "Progressing").get("status") == "False", since=told)
+        state = await states.until(
+            lambda state: (
+                condition(state, "Progressing").get("status") == "False"
+                and condition(state, "RouterReady")["status"] == "True"
+            ),
+            since=told,
+        )
         assert condition(state, "Progressing")["message"] == (
             "version v3: image ghcr.io/acme/worker:typo can't be pulled (1 pod); v1 and v2 still serve all traffic. "
             "Fix spec.versions[2].image or remove v3."
@@ -77,6 +83,7 @@ async def test_weights_move_only_the_users_whose_share_moves_and_no_pod(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("inside_cluster")
 async def test_the_older_of_two_services_has_the_models_name_until_it_is_deleted(
     cluster: Cluster, release: Release, namespace: str

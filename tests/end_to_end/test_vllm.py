@@ -56,7 +56,7 @@ def test_a_pair_on_real_vllm_gets_ready_and_streams_a_chat(
 
 def _moved(pod: dict[str, dict[str, str]]) -> float:
     """Bytes of KV that a decode worker has fetched."""
-    text = httpx.get(f"http://{pod['status']['podIP']}:9002/metrics", timeout=30).text
+    text = httpx.get(f"http://{pod['status']['podIP']}:9002/metrics", timeout=60).text
     lines = [line for line in text.splitlines() if line.startswith("tandem_worker_kv_received_bytes_total")]
     assert lines, text
     return sum(float(line.rpartition(" ")[2]) for line in lines)
