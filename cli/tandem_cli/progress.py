@@ -11,7 +11,7 @@ from tandem_cli.runner import Pod, last_lines, readable
 from tandem_cli.text import seconds
 
 _LOOK = 0.1
-"""Seconds between two looks at the pods."""
+"""Seconds between two looks at pods that do not change."""
 _REPEAT = 10.0
 """Seconds after which a step that goes on is told again where no terminal redraws it."""
 _DETAIL = 70
@@ -67,20 +67,27 @@ def _steps(platform: Platform) -> Sequence[Step]:
 
 
 async def _tell(platform: Platform, clock: Callable[[], float]) -> None:
-    """A line for each step of each pod, again every now and then while it goes on."""
+    """A line for each step of each pod, however short it is, again every now and then while it goes on."""
     begun: dict[str, tuple[str, float, float]] = {}
-    while True:
-        moment = clock()
-        for step in _steps(platform):
-            what, since, told = begun.get(step.pod, ("", moment, moment))
-            if step.what != what:
-                begun[step.pod] = (step.what, moment, moment)
-                print(f"{step.pod}: {step.what}", file=sys.stderr, flush=True)
-            elif step.what != "ready" and moment - told >= _REPEAT:
-                begun[step.pod] = (what, since, moment)
-                detail = f": {step.detail}" if step.detail else ""
-                print(f"{step.pod}: {what} for {seconds(moment - since)}{detail}", file=sys.stderr, flush=True)
-        await asyncio.sleep(_LOOK)
+    changes: asyncio.Queue[Sequence[Step]] = asyncio.Queue()
+    with platform.watched(lambda: changes.put_nowait(_steps(platform))):
+        steps = _steps(platform)
+        while True:
+            moment = clock()
+            for step in steps:
+                what, since, told = begun.get(step.pod, ("", moment, moment))
+                if step.what != what:
+                    begun[step.pod] = (step.what, moment, moment)
+                    print(f"{step.pod}: {step.what}", file=sys.stderr, flush=True)
+                elif step.what != "ready" and moment - told >= _REPEAT:
+                    begun[step.pod] = (what, since, moment)
+                    detail = f": {step.detail}" if step.detail else ""
+                    print(f"{step.pod}: {what} for {seconds(moment - since)}{detail}", file=sys.stderr, flush=True)
+            try:
+                async with asyncio.timeout(_LOOK):
+                    steps = await changes.get()
+            except TimeoutError:
+                steps = _steps(platform)
 
 
 async def _redraw(platform: Platform, clock: Callable[[], float]) -> None:

@@ -1,8 +1,8 @@
 """The platform on one machine: every worker of a plan and a router, as processes that live and end together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -75,6 +75,7 @@ class Platform:
         self._router = router_template(files.topology, settings.host, port, settings.grace, settings.door)
         self.url = url_of(settings.host, port)
         self.logs = files.logs
+        self._watchers: set[Callable[[], None]] = set()
         self.pods: dict[str, Pod] = {}
         """By name, once they run: the workers', the router's and the registry's."""
 
@@ -103,6 +104,15 @@ class Platform:
             working.cancel()
             failing.cancel()
             await asyncio.gather(working, failing, return_exceptions=True)
+
+    @contextmanager
+    def watched(self, look: Callable[[], None]) -> Iterator[None]:
+        """Calls `look` at each change of a pod for the length of the block, from within the loop; it must not block."""
+        self._watchers.add(look)
+        try:
+            yield
+        finally:
+            self._watchers.remove(look)
 
     def kill(self) -> None:
         """Ends what still ends, at once."""
@@ -162,6 +172,8 @@ class Platform:
         if pod.state.ready:
             self._seen_ready.add(pod.name)
         self._publish()
+        for look in self._watchers:
+            look()
         if pod.name in self._seen_ready or pod.name == REGISTRY or self._router_ends.is_set():
             return
         if pod.state.problem:
