@@ -16,7 +16,7 @@ from tests.conservation.platform import Platform
 from tests.conservation.shots import Ask, Shot, Storm
 from tests.conservation.troubles import troubles
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
 """A request that has not ended by then is lost."""
 STALL_SECONDS = 30.0
 """A client that stalls and has not been cut off by then reads what there is."""
