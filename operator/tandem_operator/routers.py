@@ -2,6 +2,9 @@
 
 Every router is asked each second, and five times as often while a service waits for what it says. Which pods are
 routers is asked as often: the operator may see no other objects of their namespace, so kopf does not watch it.
+
+One answer that does not come in time says nothing of a router: it may be the operator itself that was held up. A router
+is silent once it has not answered twice in a row.
 """
 
 import asyncio
@@ -74,6 +77,8 @@ class RouterPoller:
         self._concerned = concerned
         self._clock = clock
         self._views: dict[str, RouterView] = {}
+        self._unanswered: set[str] = set()
+        """Routers that did not answer the last question."""
         self._reports: dict[tuple[Key, str, str], tuple[ExperimentReport, float]] = {}
         """By service, experiment and who counted; when it was last heard."""
         self._waiting: set[Key] = set()
@@ -131,6 +136,7 @@ class RouterPoller:
     async def _ask_all(self, pods: tuple[RouterPod, ...]) -> None:
         for name in self._views.keys() - {pod.name for pod in pods}:
             del self._views[name]
+            self._unanswered.discard(name)
             self._concerned(None)
         places = asyncio.Semaphore(AT_ONCE)
 
@@ -164,9 +170,13 @@ class RouterPoller:
         before = self._views.get(pod.name)
         if status is not None:
             self._remember(status)
+            self._unanswered.discard(pod.name)
             view = RouterView(name=pod.name, pod_ready=pod.ready, status=status)
         elif before is None:
             view = RouterView(name=pod.name, pod_ready=pod.ready, silent_since=self._clock())
+        elif before.answered and pod.name not in self._unanswered:
+            self._unanswered.add(pod.name)
+            view = replace(before, pod_ready=pod.ready)
         else:
             view = replace(before, pod_ready=pod.ready, silent_since=before.silent_since or self._clock())
         self._views[pod.name] = view

@@ -1,7 +1,7 @@
 """What the operator knows of routers that it asks."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import httpx
@@ -22,6 +22,11 @@ class Installation:
     def __init__(self) -> None:
         self.incarnation = "router-0 a"
         self.there = True
+        self.refuses = 0
+        """So many of the next questions."""
+        self.answers = 0
+        self.news = 0
+        """What all services were looked at for."""
         self.now = 1000.0
 
     async def list(self, *_: object) -> dict[str, Any]:
@@ -29,7 +34,14 @@ class Installation:
         status = {"podIP": "127.0.0.1", "conditions": conditions}
         return {"items": [{"metadata": {"name": "router-0"}, "status": status}] if self.there else []}
 
+    def concerned(self, keys: Iterable[tuple[str, str]] | None) -> None:
+        self.news += keys is None
+
     async def answer(self, request: web.Request) -> web.Response:
+        if self.refuses:
+            self.refuses -= 1
+            return web.Response(status=503)
+        self.answers += 1
         report = ExperimentReport(id="e1", incarnation=self.incarnation)
         service = ServiceStatus(name="llama", namespace="ns", model="m", queued=0, versions=(), experiments=(report,))
         status = RouterStatus(router="router-0", release="1", ready=True, services=(service,))
@@ -46,7 +58,7 @@ async def polled() -> AsyncIterator[tuple[Installation, RouterPoller]]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     settings = RouterSettings(port=runner.addresses[0][1])
     async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
-        poller = RouterPoller(installation, http, settings, Metrics(), lambda _: None, lambda: installation.now)
+        poller = RouterPoller(installation, http, settings, Metrics(), installation.concerned, lambda: installation.now)
         poller.awaited(KEY, waits=True)
         task = asyncio.create_task(poller.run())
         yield installation, poller
@@ -81,6 +93,22 @@ async def test_what_a_router_counted_that_is_gone_is_known_for_a_while(
         while poller.views():
             await asyncio.sleep(0.01)
     await until(poller, "router-0 a")
+
+
+async def test_one_question_without_an_answer_is_no_news_and_two_in_a_row_are(
+    polled: tuple[Installation, RouterPoller],
+) -> None:
+    installation, poller = polled
+    await until(poller, "router-0 a")
+    before, installation.refuses, goal = installation.news, 1, installation.answers + 2
+    async with asyncio.timeout(60):
+        while installation.answers < goal:  # the second question comes after the first answer has been taken in
+            await asyncio.sleep(0.01)
+        assert (installation.refuses, installation.news) == (0, before)
+        installation.refuses = 2
+        while installation.news < before + 2:  # it fell silent, and answers again
+            await asyncio.sleep(0.01)
+    assert poller.views()[0].answered
 
 
 async def test_services_do_not_get_each_others_reports(polled: tuple[Installation, RouterPoller]) -> None:
