@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import openai
@@ -67,6 +68,16 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     ]
 
 
+def workers(up: Up, *roles: str) -> list[psutil.Process]:
+    """Its workers' own processes."""
+    found = []
+    for one in psutil.Process(up.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if one.cmdline()[1:3] in [["-m", f"tandem_{role}"] for role in roles]:
+                found.append(one)
+    return found
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("up")
@@ -84,11 +95,8 @@ def test_the_table_has_every_version_with_its_workers(up: Up) -> None:
 
 
 def test_every_worker_sees_the_gpus_that_it_was_dealt_and_no_others(up: Up) -> None:
-    tree = psutil.Process(up.process.pid).children(recursive=True)
-    workers = [
-        one.environ() for one in tree if one.cmdline()[1:3] in (["-m", "tandem_prefill"], ["-m", "tandem_decode"])
-    ]
-    assert {worker["POD_NAME"]: worker["CUDA_VISIBLE_DEVICES"] for worker in workers} == {
+    environs = [worker.environ() for worker in workers(up, "prefill", "decode")]
+    assert {environ["POD_NAME"]: environ["CUDA_VISIBLE_DEVICES"] for environ in environs} == {
         "alpha-v1-prefill-0": "0",
         "alpha-v1-decode-0": "1,2",
         "alpha-v1-decode-1": "3,4",
@@ -250,8 +258,7 @@ def test_nothing_stays_when_up_itself_is_killed(tmp_path: Path) -> None:
 def test_a_worker_that_dies_is_started_again_and_said(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with tandem_up(tmp_path, "--engine", "virtual", TMPDIR=str(tmp_path / "tmp")) as up:
-        tree = psutil.Process(up.process.pid).children(recursive=True)
-        (victim,) = [one for one in tree if one.cmdline()[1:3] == ["-m", "tandem_decode"]]
+        (victim,) = workers(up, "decode")
         victim.kill()
         eventually(
             lambda: "smollm2-v1-decode-0: exited with status 137, starting it again (1)" in up.errors.read_text()

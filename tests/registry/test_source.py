@@ -42,7 +42,7 @@ def house(settings: Settings, clock: Clock) -> Iterator[House]:
 @pytest.fixture
 def work(house: House) -> Work:
     environ = {"TANDEM_REGISTRY_URL": house.url, "TANDEM_REGISTRY_KEY": KEY}
-    return Work(environ=environ, backoff=Backoff(attempts=3, first=0.001, longest=0.01), timeout=20)
+    return Work(environ=environ, backoff=Backoff(attempts=3, first=0.001, longest=0.01), timeout=60)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def make_work(hub: HubServer, reports: list[Progress]) -> MakeWork:
             environ={"HF_ENDPOINT": hub.endpoint} | environ,
             report=reports.append,
             backoff=Backoff(attempts=4, first=0.001, longest=0.01),
-            timeout=20,
+            timeout=60,
         )
 
     return make
