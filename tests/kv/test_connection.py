@@ -22,7 +22,7 @@ from tandem_proto.tandem.v1 import kv_pb2, kv_pb2_grpc
 LEASE, HASH = b"0123456789abcdef", b"h" * 32
 LAYER = bytes(range(256)) * 2**14
 REQUEST = kv_pb2.FetchRequest(lease=LEASE, content_hash=HASH)
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture

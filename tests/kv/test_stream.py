@@ -14,7 +14,7 @@ from tandem_engine.kv.stream import CallFailed, Stream
 from tandem_proto.http2 import frames
 from tandem_proto.http2.frames import ProtocolError, encode
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 BEGIN = encode(frames.SETTINGS, 0, 0)
 
 

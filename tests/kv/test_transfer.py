@@ -22,7 +22,7 @@ from tests.authority import Authority
 LEASE = b"0123456789abcdef"
 HASH = b"h" * 32
 BLOCKS, HEADS, HEAD_BYTES, LAYERS = 5, 4, 250_000, 3
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture

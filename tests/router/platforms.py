@@ -114,7 +114,7 @@ def platform(
                     "version": "v1",
                     "revision": "r1",
                     "engine": EngineSpec(type="virtual", virtual=ENGINE.model_copy(update=times)),
-                    "kv_transfer": KvTransferSpec(lease_ttl=5),
+                    "kv_transfer": KvTransferSpec(lease_ttl=30),
                 }
             )
             path = folder / f"{name}.json"

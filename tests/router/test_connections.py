@@ -52,7 +52,7 @@ async def connected(h: House, receive_buffer: int = 0) -> AsyncIterator[Connecti
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", h.port))
     reader, writer = await asyncio.open_connection(sock=sock)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield Connection(reader, writer)
     finally:
         writer.close()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -132,6 +133,24 @@ async def paced(call: FakeCall) -> None:
     call.finished()
 
 
+async def post(client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+    """An answer, however it is. Where a connection is closed before any of it, it is asked for again.
+
+    Whoever asks over a connection that was kept may find it closed in that moment: the official clients ask twice more.
+    """
+    for again in (2, 1, 0):
+        began = False
+        try:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                began = True
+                await answer.aread()
+                return answer
+        except httpx.TransportError:
+            if began or not again:
+                raise
+    raise AssertionError
+
+
 async def load(client: httpx.AsyncClient, number: int, over: asyncio.Event, done: list[str]) -> None:
     """Asks again and again, over connections that are kept, and notes what went wrong."""
     # Some streams take longer than a lame duck lives.
@@ -141,7 +160,7 @@ async def load(client: httpx.AsyncClient, number: int, over: asyncio.Event, done
             return
         asked = stream if turn % 3 else CHAT
         try:
-            answer = await client.post("/v1/chat/completions", json=asked)
+            answer = await post(client, asked)
         except httpx.TransportError as error:
             done.append(f"{number}: {error!r}")
             continue

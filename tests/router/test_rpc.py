@@ -132,7 +132,7 @@ async def test_leaving_cancels_the_call_at_the_server():
     async with serving(hang) as address:
         async with Client().calling(address) as client:
             await client.heard.get()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await cancelled.wait()
 
 

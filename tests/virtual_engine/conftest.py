@@ -13,7 +13,7 @@ from tandem_engine.engine import Call
 from tandem_engine.virtual import VirtualEngine
 from tandem_proto.tandem.v1 import kv_pb2, worker_pb2
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 class VirtualClock:

@@ -85,7 +85,7 @@ async def a_session(worker: Process, role: str) -> AsyncIterator[Router]:
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])
 async def test_a_worker_answers_and_ends_well_when_it_is_told_to(program, role):
-    async with program(role, grace_seconds=30) as worker:
+    async with program(role, grace_seconds=600) as worker:
         async with a_session(worker, role) as router:
             assert router.hellos[-1].worker.name == "pod-0"
             await router.submit(1, CHAT)

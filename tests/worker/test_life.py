@@ -20,13 +20,13 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 async def probe(worker, service: str) -> int:
     async with worker.channel(worker.ports.health) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        return (await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)).status
+        return (await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)).status
 
 
 async def probed(worker, service: str, status: int) -> None:
     """Returns when a probe says so."""
     async with worker.channel(worker.ports.health) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service), timeout=30)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service), timeout=60)
         async for response in watch:
             if response.status == status:
                 return
@@ -101,7 +101,7 @@ async def test_an_engine_that_does_not_start_ends_the_worker_with_code_1(running
     async with running(engine=engine) as worker:
         starting.error = ValueError("no such model: /models/x")
         starting.go.set()
-        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 1
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 60) == 1
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.getMessage() == "the engine did not start: no such model: /models/x"
 
@@ -109,7 +109,7 @@ async def test_an_engine_that_does_not_start_ends_the_worker_with_code_1(running
 async def test_a_worker_told_to_end_while_its_engine_starts_ends_well(running, engine, starting):
     async with running(engine=engine) as worker:
         worker.orders.stop.set()
-        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 0
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 60) == 0
 
 
 async def test_a_port_in_use_is_an_error(running, caplog):
@@ -151,7 +151,7 @@ async def test_an_engine_that_is_dead_fails_liveness(running, engine):
 
 
 async def test_draining_takes_no_calls_and_finishes_those_that_run(running, engine):
-    async with running(engine=engine, grace_seconds=30) as worker, worker.session() as router:
+    async with running(engine=engine, grace_seconds=600) as worker, worker.session() as router:
         async with an_open_call(engine, router):
             worker.orders.stop.set()
             await router.until(lambda: router.loads[-1].draining)
@@ -160,8 +160,8 @@ async def test_draining_takes_no_calls_and_finishes_those_that_run(running, engi
             await router.submit(2, {"words": []})
             assert (await router.end_of(2)).end.code == pb.UNAVAILABLE
         assert (await router.end_of(1)).data.startswith(b"data: late")
-        assert await asyncio.wait_for(router.stream.code(), 30) == grpc.StatusCode.OK
-        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 0
+        assert await asyncio.wait_for(router.stream.code(), 60) == grpc.StatusCode.OK
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 60) == 0
 
 
 async def test_a_call_beyond_the_grace_ends_with_a_typed_error(running, engine):
@@ -172,11 +172,11 @@ async def test_a_call_beyond_the_grace_ends_with_a_typed_error(running, engine):
     ):
         worker.orders.stop.set()
         assert (await router.end_of(1)).end.code == pb.UNAVAILABLE
-        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 0
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 60) == 0
 
 
 async def test_a_draining_prefill_worker_serves_its_leases_until_they_are_gone(running, engine):
-    async with running("prefill", engine=engine, grace_seconds=30) as worker, worker.session() as router:
+    async with running("prefill", engine=engine, grace_seconds=600) as worker, worker.session() as router:
         await router.submit(1, b"prompt")
         lease = (await router.end_of(1)).end.kv.lease
         worker.orders.stop.set()
@@ -185,17 +185,17 @@ async def test_a_draining_prefill_worker_serves_its_leases_until_they_are_gone(r
         handed = (await router.end_of(2)).end.kv.lease
         assert not worker.task.done()
         await router.send(pb.Upward(releases=[handed]))
-        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 0
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 60) == 0
 
 
 async def test_drain_over_grpc_says_what_is_left_and_does_not_end_the_process(running, engine):
     async with running(engine=engine) as worker, worker.session() as router, worker.channel() as channel:
         async with an_open_call(engine, router):
-            left = await worker.stub(channel).Drain(pb.DrainRequest(), timeout=30)
+            left = await worker.stub(channel).Drain(pb.DrainRequest(), timeout=60)
             assert (left.open_calls, left.leases) == (1, 0)
             await router.until(lambda: router.loads[-1].draining)
         await router.end_of(1)
-        assert (await worker.stub(channel).Drain(pb.DrainRequest(), timeout=30)).open_calls == 0
+        assert (await worker.stub(channel).Drain(pb.DrainRequest(), timeout=60)).open_calls == 0
         assert not worker.task.done()
 
 
@@ -207,7 +207,7 @@ async def test_a_second_order_ends_the_worker_at_once(running, engine):
     ):
         worker.orders.stop.set()
         worker.orders.kill.set()
-        assert await asyncio.wait_for(asyncio.shield(worker.task), 30) == 1
+        assert await asyncio.wait_for(asyncio.shield(worker.task), 60) == 1
 
 
 async def test_describe_says_what_the_worker_is_and_holds(running, engine):

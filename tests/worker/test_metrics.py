@@ -18,7 +18,7 @@ COUNTED |= {"kv_blocks", "kv_free_blocks", "kv_leases", "kv_fetches"}
 
 async def scrape(worker) -> dict[str, object]:
     async with httpx.AsyncClient() as client:
-        response = await client.get(f"http://127.0.0.1:{worker.ports.metrics}/metrics", timeout=30)
+        response = await client.get(f"http://127.0.0.1:{worker.ports.metrics}/metrics", timeout=60)
     assert response.status_code == 200
     return {family.name: family for family in text_string_to_metric_families(response.text)}
 

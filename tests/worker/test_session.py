@@ -298,7 +298,7 @@ async def test_a_router_that_closes_its_side_ends_the_session(running, engine):
         await router.submit(1, {})
         await held.begun.acquire()
         await router.stream.done_writing()
-        assert await asyncio.wait_for(router.stream.code(), 30) == grpc.StatusCode.OK
+        assert await asyncio.wait_for(router.stream.code(), 60) == grpc.StatusCode.OK
         assert held.cancelled == 1
 
 
@@ -327,7 +327,7 @@ async def test_a_router_that_does_not_read_is_dropped(running, engine, monkeypat
         async with worker.session("reads"):  # which is to say: the worker is ready
             pass
         await stream.write(pb.Upward(hello=hello, submits=[submit]))
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(ended.wait(), 60)
         await worker.at_rest()
         await eventually(lambda: _no_session(worker))
 
@@ -369,7 +369,7 @@ async def test_a_prefill_call_ends_with_a_handle_that_can_be_handed_on_and_relea
         assert (await router.end_of(3)).end.code == pb.KV_GONE
         assert (await worker.describe()).counters["leases"] == 1
         await router.send(pb.Upward(releases=[handed.lease, b"unknown"]))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await worker.describe()).counters["leases"]:
                 await asyncio.sleep(0.01)
     assert engine.leases == set()

@@ -50,12 +50,12 @@ async def test_a_router_of_another_authority_or_of_none_is_refused(running, tmp_
         tls = secret(tmp_path / "other") if other else None
         async with aio_channel(f"127.0.0.1:{worker.ports.grpc}", tls) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await worker.stub(channel).Describe(pb.DescribeRequest(), timeout=30)
+                await worker.stub(channel).Describe(pb.DescribeRequest(), timeout=60)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 async def test_probes_need_no_certificate(running, tmp_path):
     async with running(tls=secret(tmp_path / "tls")) as worker, worker.channel(worker.ports.health) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=30)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
