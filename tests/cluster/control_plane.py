@@ -127,6 +127,8 @@ class ControlPlane:
                 f"--cluster-signing-cert-file={authority.certificate}",
                 f"--cluster-signing-key-file={authority.key}",
                 "--allocate-node-cidrs=false",
+                # It hears nothing of nodes while the API server is away, or a machine stands still.
+                "--node-monitor-grace-period=10m",
                 # Tests wait for these. By default it asks the API server twenty times a second, whoever waits.
                 "--kube-api-qps=200",
                 "--kube-api-burst=400",

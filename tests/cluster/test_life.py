@@ -1,5 +1,6 @@
 """How pods on the node begin, are probed, fail, start again and end, and what their status says."""
 
+import json
 import subprocess
 import time
 from typing import Any
@@ -212,6 +213,13 @@ def test_gpus_are_counted(pods: Pods) -> None:
     assert "Insufficient nvidia.com/gpu" in found["status"]["conditions"][0]["message"]
     pods.node.offer(**{"nvidia.com/gpu": "8"})
     pods.until("waits", lambda found: condition(found, "Ready") == "True")
+
+
+def test_a_node_that_was_taken_for_lost_says_that_it_is_not(pods: Pods) -> None:
+    lost = json.dumps({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    pods.cluster.kubectl("patch", "node", pods.node.name, "--subresource=status", "-p", lost)
+    pods.cluster.wait(f"node/{pods.node.name}", "Ready", seconds=60)
+    pods.ready("afterwards")
 
 
 def restarts(found: dict[str, Any]) -> int:

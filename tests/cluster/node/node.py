@@ -26,6 +26,7 @@ class Node:
         self._machine = machine
         self._api: Api = machine.api
         self._pods: dict[str, PodLife] = {}
+        self._begun = ""
 
     def runs(self, namespace: str, pod: str) -> bool:
         """Whether a pod of this name has processes on the node."""
@@ -97,18 +98,26 @@ class Node:
                 },
             },
         )
-        now = self._machine.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        well = {"MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "Ready": "True"}
-        times = {"lastHeartbeatTime": now, "lastTransitionTime": now}
+        self._begun = self._now()
         status = {
             "capacity": self._capacity,
             "allocatable": self._capacity,
             "addresses": [{"type": "InternalIP", "address": CLUSTER_ADDRESS}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": log_port}},
-            "conditions": [{"type": kind, "status": value, "reason": "Test", **times} for kind, value in well.items()],
+            "conditions": self._conditions(),
             "nodeInfo": dict.fromkeys(_NODE_INFO, "") | {"kubeletVersion": "v1.36.3", "operatingSystem": "linux"},
         }
         await self._api.patch(f"/api/v1/nodes/{self._name}/status", {"status": status})
+
+    def _conditions(self) -> list[Object]:
+        well = {"MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "Ready": "True"}
+        times = {"lastHeartbeatTime": self._now(), "lastTransitionTime": self._begun}
+        return [
+            {"type": kind, "status": value, "reason": "Test", "message": None, **times} for kind, value in well.items()
+        ]
+
+    def _now(self) -> str:
+        return self._machine.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     async def _renew(self) -> None:
         while True:
@@ -117,6 +126,9 @@ class Node:
                 await self._api.patch(
                     f"{_LEASES}/{self._name}", {"spec": {"renewTime": _micros(self._machine.now)}}, MERGE
                 )
+                # Who did not hear of a lease for a while takes a node for lost, until that says again how it is.
+                status = {"conditions": self._conditions()}
+                await self._api.patch(f"/api/v1/nodes/{self._name}/status", {"status": status})
             except ApiError as error:
                 _LOGGER.warning("%s", error)
 
