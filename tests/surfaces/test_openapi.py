@@ -50,3 +50,21 @@ def test_a_router_answers_as_its_openapi_says(pair: Platform, mode: GenerationMo
 
         answers_well()
     assert asked > 5
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
+        ("/v1/completions", {"prompt": "Hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}]}),
+        ("/virtual/v1/chat/completions", {"model": "virtual-gpt-4", "messages": [{"role": "user", "content": "Hi"}]}),
+    ],
+)
+def test_a_stream_is_as_the_openapi_says(pair: Platform, path: str, more: dict[str, Any]) -> None:
+    operation = schemathesis.openapi.from_url(f"{pair.url}/openapi.json")[path]["POST"]
+    body = {"model": "sky", "max_tokens": 2, "stream": True, **more}
+    case = operation.Case(body=body, media_type="application/json")
+    answer = case.call(timeout=60)
+    assert (answer.status_code, answer.headers["content-type"][0].split(";")[0]) == (200, "text/event-stream")
+    case.validate_response(answer, checks=CHECKS)

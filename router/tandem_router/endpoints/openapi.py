@@ -120,7 +120,8 @@ def _operation(frontend: Frontend) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     answers: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if described.streams:
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        # No schema: OpenAPI 3.1 does not say whether it would be of the stream or of each event.
+        answers["text/event-stream"] = {}
     text = "The answer: server-sent events where `stream` is true" if described.streams else "The answer"
     return {
         "summary": described.summary,

@@ -40,7 +40,8 @@ def _operation(path: str, end: str) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     answers: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if end != "messages/count_tokens":
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        # No schema: OpenAPI 3.1 does not say whether it would be of the stream or of each event.
+        answers["text/event-stream"] = {}
     return {
         "summary": _SUMMARIES[end],
         "operationId": path.strip("/").replace("/", "_"),
