@@ -83,10 +83,9 @@ class Stormer:
                 return
 
     async def run(self, storms: Sequence[Storm], at_once: int) -> Report:
-        """Runs the storms in groups, and after each waits for all counters to be at rest, for two lease TTLs.
+        """Runs the storms in groups, and after each waits for all counters to be at rest, for one lease TTL.
 
-        A lease that only its TTL ends is at rest after one, too; so none may expire where nothing disturbed the storms.
-        The other is for processes that are held up.
+        A lease that only its TTL ends is at rest by then, too; so none may expire where nothing disturbed the storms.
         """
         report = Report()
         for start in range(0, len(storms), at_once):
@@ -94,7 +93,7 @@ class Stormer:
             async with asyncio.TaskGroup() as tasks:
                 for storm in group:
                     tasks.create_task(self._one(storm, report))
-            reading, off = await self._observer.settle(self._rest.held, 2 * self._platform.lease_ttl)
+            reading, off = await self._observer.settle(self._rest.held, self._platform.lease_ttl)
             disturbed = any(storm.strike != "none" for storm in group)
             found = troubles(self._rest, reading, disturbed=disturbed)
             report.troubles += found
@@ -103,7 +102,7 @@ class Stormer:
             if found["expired"] and not disturbed:
                 report.faults.append(f"storms {seeds}: {found['expired']} leases expired, and nothing disturbed them")
             if off:
-                report.faults.append(f"storms {seeds}: not at rest after two lease TTLs (at rest, now): {off}")
+                report.faults.append(f"storms {seeds}: not at rest after a lease TTL (at rest, now): {off}")
                 await self.rest()
         return report
 
