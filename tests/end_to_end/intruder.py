@@ -10,13 +10,13 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tandem_proto.channels import Tls, aio_channel
 from tandem_proto.tandem.v1 import kv_pb2, kv_pb2_grpc
 from tandem_proto.tandem.v1 import worker_pb2 as pb
 from tandem_proto.tandem.v1.worker_pb2_grpc import DecodeWorkerStub, PrefillWorkerStub
 
 from tests.worker.conftest import Router
+from tests.worker.reflecting import reflected
 
 SECONDS = 60
 MESSAGES = [{"role": "user", "content": "A secret of some length. " * 20}]
@@ -50,10 +50,8 @@ async def describe(role: str, channel: grpc.aio.Channel) -> str:
 
 
 async def reflect(channel: grpc.aio.Channel) -> str:
-    stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(timeout=SECONDS)
     try:
-        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-        await stream.read()
+        await reflected(channel)
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return "OK"

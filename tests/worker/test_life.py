@@ -8,10 +8,11 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tandem_engine.errors import EngineDead, Unavailable
 from tandem_engine.worker import announcing, watching
 from tandem_proto.tandem.v1 import worker_pb2 as pb
+
+from tests.worker.reflecting import reflected
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -227,24 +228,15 @@ async def test_describe_says_what_the_worker_is_and_holds(running, engine):
     assert described.totals["frames"] > 0
 
 
-async def services(channel: grpc.aio.Channel) -> list[str]:
-    """What reflection says is served."""
-    stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
-    await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-    names = [service.name for service in (await stream.read()).list_services_response.service]
-    stream.cancel()
-    return names
-
-
 async def test_reflection_is_served_where_it_is_switched_on(running):
     async with running(reflection=True) as worker, worker.channel() as channel:
-        assert "tandem.v1.DecodeWorker" in await services(channel)
+        assert "tandem.v1.DecodeWorker" in await reflected(channel)
 
 
 async def test_reflection_is_not_served_where_it_is_not(running):
     async with running() as worker, worker.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await services(channel)
+            await reflected(channel)
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
