@@ -52,7 +52,7 @@ def test_the_charts_rights_are_enough(platform: Platform, wide: bool) -> None:
     platform.apply(service())
     settings = {"namespaces": []} if wide else {}
     with platform.operator(env, **settings) as operator:
-        until(lambda: len(platform.list("deployments")) == 2)
+        until(lambda: len(platform.list("deployments")) == 2, 180)
         operator.settled()
         platform.apply(service(decode={"replicas": 2}))
         until(lambda: {d["spec"]["replicas"] for d in platform.list("deployments")} == {1, 2})
