@@ -49,12 +49,13 @@ def test_the_charts_rights_are_enough(platform: Platform, wide: bool) -> None:
         pytest.skip("would act on all services of a cluster of the developer's")
     values = [] if wide else ["--set", f"namespaces={{{platform.namespace}}}"]
     env = {"KUBECONFIG": str(_as_installed(platform, *values))}
-    platform.apply(service())
+    model = platform.namespace  # of all namespaces, none has a service with that
+    platform.apply(service(model=model))
     settings = {"namespaces": []} if wide else {}
     with platform.operator(env, **settings) as operator:
-        until(lambda: len(platform.list("deployments")) == 2, 180)
+        until(lambda: len(platform.list("deployments")) == 2)
         operator.settled()
-        platform.apply(service(decode={"replicas": 2}))
+        platform.apply(service(model=model, decode={"replicas": 2}))
         until(lambda: {d["spec"]["replicas"] for d in platform.list("deployments")} == {1, 2})
         pods = until(lambda: platform.list("pods"))
         assert pods
